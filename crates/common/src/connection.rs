@@ -1,0 +1,525 @@
+//! A conversation with one client, over anything that reads and writes.
+//!
+//! [`Connection::advance`] does what can be done now and says what it waits for. A blocking stream
+//! hardly ever says "would block", so steps 03 to 06 call it in a loop; steps 08 and 09 call it when
+//! there is something to do. It never waits by itself.
+//!
+//! What one connection can make the server hold: while a head arrives, at most the limits of
+//! [`crate::request`] and one read more, 28 KiB; while an answer leaves, one head and [`CHUNK`];
+//! nothing but this struct while it is idle. It does not read while it has something to write.
+
+use std::io::{self, Read, Write};
+use std::mem;
+use std::net::TcpStream;
+use std::ops::ControlFlow;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{Shutdown, shutdown};
+
+use crate::body::UnreadBody;
+use crate::options::{Log, Options};
+use crate::request::{Parsed, Problem, Request, parse};
+use crate::response::{Body, FilePart, Response, Status};
+use crate::site::Site;
+
+/// How much of a file is in memory while it is sent, in bytes. A smaller one goes out together with
+/// its head, in one write.
+pub const CHUNK: usize = 128 * 1024;
+/// How much is asked for in one read, in bytes.
+const READ_SIZE: usize = 4096;
+/// How many reads and writes make a fair share; then the next client has its turn.
+const FAIR_SHARE: usize = 16;
+/// How many bytes of an answer must leave within each timeout. A client that takes less holds on to
+/// its connection for nothing.
+const SLOWEST_READER: u64 = 16 * 1024;
+/// How long the end of a refused request is read and thrown away, at most. See [`Phase::Lingering`].
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Call again when there is something to read.
+    WantsRead,
+    /// Call again when there is room to write.
+    WantsWrite,
+    /// Call again when the others have had their turn. Nothing may happen on the stream until then.
+    HasMore,
+    /// It is over; drop the stream.
+    Closed,
+}
+
+/// What a connection asks of its stream: to read, to write, and to say that no more is coming.
+pub trait Stream: Read + Write {
+    /// Closes the writing half, so that the client sees the end of the answer.
+    ///
+    /// # Errors
+    /// The client has gone already.
+    fn finish_writing(&mut self) -> io::Result<()>;
+}
+
+/// Every socket, whichever library wraps it.
+impl<S: Read + Write + AsRawFd> Stream for S {
+    fn finish_writing(&mut self) -> io::Result<()> {
+        Ok(shutdown(self.as_raw_fd(), Shutdown::Write)?)
+    }
+}
+
+/// One client's conversation: requests in, answers out, in order.
+#[derive(Debug)]
+pub struct Connection {
+    site: &'static Site,
+    options: &'static Options,
+    log: Log,
+    is_persistent: bool,
+    /// Set by [`Connection::finish`]: when it has to be over.
+    finish_by: Option<Instant>,
+    phase: Phase,
+    input: Vec<u8>,
+    unread_body: UnreadBody,
+    answer: Option<Answer>,
+    deadline: Instant,
+    answered: u64,
+    moved: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Requests are read and answered.
+    Open,
+    /// The answer that is going out is the last one.
+    Closing,
+    /// The last answer is out, and the client may still be sending. Closing now would make the
+    /// kernel reset the connection, and the reset can overtake the answer; so the rest is read and
+    /// thrown away first. RFC 9112 §9.6.
+    Lingering,
+    Closed,
+}
+
+/// An answer on its way out.
+#[derive(Debug)]
+struct Answer {
+    /// The head and as much of the body as is in memory, and how much of that has left.
+    bytes: Vec<u8>,
+    written: usize,
+    /// What is still to be read from a file.
+    rest: Option<FilePart>,
+    /// Bytes that have left within the present timeout.
+    recently: u64,
+    head_length: u64,
+    sent: u64,
+    request_line: String,
+    status: Status,
+}
+
+impl Connection {
+    /// A connection that closes after one answer, as steps 03 to 06 have it.
+    pub fn once(site: &'static Site, options: &'static Options, log: Log) -> Connection {
+        Connection::new(site, options, log, false)
+    }
+
+    /// A connection that goes on for as long as the client keeps it (RFC 9112 §9.3), or until it has
+    /// been idle for the timeout.
+    pub fn persistent(site: &'static Site, options: &'static Options, log: Log) -> Connection {
+        log.line("connected");
+        Connection::new(site, options, log, true)
+    }
+
+    fn new(
+        site: &'static Site,
+        options: &'static Options,
+        log: Log,
+        is_persistent: bool,
+    ) -> Connection {
+        Connection {
+            site,
+            options,
+            log,
+            is_persistent,
+            finish_by: None,
+            phase: Phase::Open,
+            input: Vec::new(),
+            unread_body: UnreadBody::new(crate::request::BodyLength::Bytes(0)),
+            answer: None,
+            deadline: Instant::now() + options.timeout,
+            answered: 0,
+            moved: 0,
+        }
+    }
+
+    /// Writes what is owed, reads what has come, answers what is complete, until the stream would
+    /// block or a fair share is done. Errors of the stream end the connection and nothing else.
+    pub fn advance<S: Stream>(&mut self, stream: &mut S) -> Progress {
+        for _ in 0..FAIR_SHARE {
+            if let ControlFlow::Break(progress) = self.take_turn(stream) {
+                return progress;
+            }
+        }
+        Progress::HasMore
+    }
+
+    /// When to call [`Connection::advance`] at the latest: it then ends what has taken too long. The
+    /// moment never comes nearer, only further away.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Asks for an end: an answer that has begun goes out whole, if one timeout is enough for it, and
+    /// a connection that is idle is closed by the next [`Connection::advance`].
+    pub fn finish(&mut self) {
+        self.finish_by.get_or_insert_with(|| Instant::now() + self.options.timeout);
+    }
+
+    /// How many bytes have been read and written so far.
+    pub fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    fn take_turn<S: Stream>(&mut self, stream: &mut S) -> ControlFlow<Progress> {
+        let now = Instant::now();
+        if now >= self.deadline || self.finish_by.is_some_and(|moment| now >= moment) {
+            self.expire(now);
+        }
+        if self.answer.is_some() {
+            return self.write(stream, now);
+        }
+        match self.phase {
+            Phase::Open if self.finish_by.is_some() && self.is_idle() => {
+                self.close("closed: the server stops")
+            }
+            Phase::Open => {
+                if !self.take_request(now) {
+                    return self.read(stream, now);
+                }
+            }
+            Phase::Closing if self.client_may_be_sending() && stream.finish_writing().is_ok() => {
+                self.phase = Phase::Lingering;
+                self.deadline = self.deadline.max(now + LINGER.min(self.options.timeout));
+            }
+            Phase::Closing => self.close("closed"),
+            Phase::Lingering if self.finish_by.is_some() => self.close("closed"),
+            Phase::Lingering => return self.discard(stream),
+            Phase::Closed => return ControlFlow::Break(Progress::Closed),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Whether no request has begun.
+    fn is_idle(&self) -> bool {
+        self.input.is_empty() && self.unread_body.is_finished()
+    }
+
+    fn client_may_be_sending(&self) -> bool {
+        !self.input.is_empty() || !self.unread_body.is_finished()
+    }
+
+    /// Reads once. What is not a whole request stays in `input`.
+    fn read<S: Stream>(&mut self, stream: &mut S, now: Instant) -> ControlFlow<Progress> {
+        let filled = self.input.len();
+        let result = self.fill_input(stream);
+        match result {
+            Ok(0) => self.client_has_finished(),
+            Ok(_) => {
+                // The first byte of a further request: the wait for it was one thing, the wait for
+                // the rest of its head is another. Later bytes do not move the deadline.
+                if filled == 0 && self.answered > 0 && self.unread_body.is_finished() {
+                    self.deadline = now + self.options.timeout;
+                }
+            }
+            Err(error) if is_interrupted(&error) => {}
+            Err(error) if would_block(&error) => {
+                if self.input.is_empty() {
+                    // A connection that sleeps gives its memory back.
+                    self.input = Vec::new();
+                }
+                return ControlFlow::Break(Progress::WantsRead);
+            }
+            Err(error) => self.close(format_args!("lost: {error}")),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn fill_input<S: Stream>(&mut self, stream: &mut S) -> io::Result<usize> {
+        let filled = self.input.len();
+        self.input.resize(filled + READ_SIZE, 0);
+        let result = stream.read(&mut self.input[filled..]);
+        let length = *result.as_ref().unwrap_or(&0);
+        self.input.truncate(filled + length);
+        self.moved += length as u64;
+        result
+    }
+
+    fn client_has_finished(&mut self) {
+        if self.input.is_empty() || self.input == b"\r\n" {
+            self.input.clear();
+            self.close("closed by the client");
+        } else {
+            let reason = "The request ended before the empty line that ends its head.";
+            self.refuse(Problem::bad_request(reason));
+            // Nothing more can come, so there is nothing to linger for.
+            self.input.clear();
+        }
+    }
+
+    /// Walks over what is left of a body and answers the next request, if they are there. Returns
+    /// false when nothing can be done before more bytes come.
+    fn take_request(&mut self, now: Instant) -> bool {
+        if !self.unread_body.is_finished() {
+            let (length, parsed) = self.unread_body.skip(&self.input);
+            self.input.drain(..length);
+            match parsed {
+                Parsed::Incomplete => return false,
+                Parsed::Complete(()) => self.deadline = now + self.options.timeout,
+                // The request has been answered; where the next one begins cannot be known.
+                Parsed::Bad(_) => self.phase = Phase::Closing,
+            }
+            return true;
+        }
+        if self.input.is_empty() {
+            return false;
+        }
+        let input = mem::take(&mut self.input);
+        let length = match parse(&input) {
+            Parsed::Incomplete => {
+                self.input = input;
+                return false;
+            }
+            Parsed::Complete(request) => {
+                self.respond(&request);
+                request.length
+            }
+            Parsed::Bad(problem) => {
+                self.refuse(problem);
+                0
+            }
+        };
+        self.input = input;
+        self.input.drain(..length);
+        true
+    }
+
+    fn respond(&mut self, request: &Request<'_>) {
+        self.unread_body = UnreadBody::new(request.body);
+        // A client that waits for "100 Continue" may send its body after all or may not, so where
+        // the next request begins cannot be known.
+        let body_is_in_the_way = !self.unread_body.is_finished()
+            && (request.expects_continue || self.unread_body.is_too_long());
+        let stays_open = self.is_persistent
+            && request.keep_alive
+            && self.finish_by.is_none()
+            && !body_is_in_the_way;
+        let connection = match (stays_open, request.minor_version) {
+            (false, _) => Some("close"),
+            // HTTP/1.0 closes unless both sides say otherwise.
+            (true, 0) => Some("keep-alive"),
+            (true, _) => None,
+        };
+        if !stays_open {
+            self.phase = Phase::Closing;
+        }
+        let request_line = if self.log.is_quiet() {
+            String::new()
+        } else {
+            format!("{} {}", request.method, request.target)
+        };
+        let response = self.site.respond(request);
+        self.send(response, request.method == "HEAD", connection, request_line);
+    }
+
+    /// Answers with what was wrong. Nothing after a bad request can be trusted, so it is the last.
+    fn refuse(&mut self, problem: Problem) {
+        let response = Response::page(problem.status, &problem.reason);
+        self.phase = Phase::Closing;
+        self.send(response, false, Some("close"), format!("refused: {}", problem.reason));
+    }
+
+    /// Turns a response into bytes: the head, and all of a body that fits.
+    fn send(
+        &mut self,
+        response: Response,
+        is_head: bool,
+        connection: Option<&str>,
+        request_line: String,
+    ) {
+        let server = self.options.name();
+        let mut bytes = response.head(server, connection);
+        let head_length = bytes.len() as u64;
+        let status = response.status;
+        let rest = match response.body {
+            _ if is_head => None,
+            Body::Absent => None,
+            Body::Bytes(body) => {
+                bytes.extend_from_slice(&body);
+                None
+            }
+            Body::File(mut part) => {
+                if let Err(error) = read_part(&mut part, &mut bytes) {
+                    // Nothing has left yet, so the client can still be told.
+                    self.log.line(format_args!("{request_line}: cannot read the file: {error}"));
+                    let page = Response::page(
+                        Status::INTERNAL_SERVER_ERROR,
+                        "The server could not read this file.",
+                    );
+                    return self.send(page, false, connection, request_line);
+                }
+                Some(part).filter(|part| part.length > 0)
+            }
+        };
+        self.answer = Some(Answer {
+            bytes,
+            written: 0,
+            rest,
+            recently: 0,
+            head_length,
+            sent: 0,
+            request_line,
+            status,
+        });
+        self.deadline = Instant::now() + self.options.timeout;
+    }
+
+    /// Writes once.
+    fn write<S: Stream>(&mut self, stream: &mut S, now: Instant) -> ControlFlow<Progress> {
+        let Some(answer) = &mut self.answer else { return ControlFlow::Continue(()) };
+        let length = match stream.write(&answer.bytes[answer.written..]) {
+            Ok(length) => length,
+            Err(error) if is_interrupted(&error) => return ControlFlow::Continue(()),
+            Err(error) if would_block(&error) => return ControlFlow::Break(Progress::WantsWrite),
+            Err(error) => {
+                self.abandon(format_args!("lost: {error}"));
+                return ControlFlow::Continue(());
+            }
+        };
+        answer.written += length;
+        answer.sent += length as u64;
+        answer.recently += length as u64;
+        self.moved += length as u64;
+        if answer.recently >= SLOWEST_READER {
+            answer.recently = 0;
+            self.deadline = now + self.options.timeout;
+        }
+        if answer.written < answer.bytes.len() {
+            // A short write means that the socket is full: epoll(7), question 9. Asking again only
+            // to be told so would cost a system call.
+            return ControlFlow::Break(Progress::WantsWrite);
+        }
+        if let Some(part) = &mut answer.rest {
+            answer.bytes.clear();
+            answer.written = 0;
+            if let Err(error) = read_part(part, &mut answer.bytes) {
+                self.abandon(format_args!("cut short, cannot read the file: {error}"));
+                return ControlFlow::Continue(());
+            }
+            answer.rest.take_if(|part| part.length == 0);
+            return ControlFlow::Continue(());
+        }
+        self.log.line(format_args!(
+            "{} {} {} bytes",
+            answer.request_line,
+            answer.status.code,
+            answer.sent - answer.head_length
+        ));
+        self.answer = None;
+        self.answered += 1;
+        self.deadline = now + self.options.timeout;
+        ControlFlow::Continue(())
+    }
+
+    /// Reads and throws away what the client still sends after the last answer, until it closes.
+    fn discard<S: Stream>(&mut self, stream: &mut S) -> ControlFlow<Progress> {
+        self.input.clear();
+        match self.fill_input(stream) {
+            Ok(0) => self.close("closed"),
+            Ok(_) => {
+                let was_in_body = !self.unread_body.is_finished();
+                let (length, _) = self.unread_body.skip(&self.input);
+                // All that the client had announced is here, so it is not in the middle of anything.
+                if was_in_body && self.unread_body.is_finished() && length == self.input.len() {
+                    self.close("closed");
+                }
+            }
+            Err(error) if is_interrupted(&error) => {}
+            Err(error) if would_block(&error) => return ControlFlow::Break(Progress::WantsRead),
+            Err(_) => self.close("closed"),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// The deadline has come.
+    fn expire(&mut self, now: Instant) {
+        let timeout = self.options.timeout.as_secs_f64();
+        match self.phase {
+            Phase::Closed => {}
+            _ if self.answer.is_some() => {
+                self.abandon(format_args!(
+                    "too slow: took too little of the answer in {timeout} s"
+                ));
+            }
+            Phase::Lingering | Phase::Closing => self.close("closed"),
+            Phase::Open if self.input.is_empty() => {
+                self.close(format_args!("silent for {timeout} s, closed"))
+            }
+            Phase::Open => {
+                let reason =
+                    format!("The head of the request was not complete after {timeout} seconds.");
+                self.refuse(Problem::new(Status::REQUEST_TIMEOUT, reason));
+                self.deadline = now + self.options.timeout;
+            }
+        }
+    }
+
+    /// Closes in the middle of an answer: the client sees fewer bytes than Content-Length said.
+    fn abandon(&mut self, why: impl std::fmt::Display) {
+        if let Some(answer) = self.answer.take() {
+            let Answer { request_line, status, sent, head_length, .. } = answer;
+            let body = sent.saturating_sub(head_length);
+            self.log.line(format_args!("{request_line} {} {body} bytes, {why}", status.code));
+        }
+        self.phase = Phase::Closed;
+    }
+
+    fn close(&mut self, why: impl std::fmt::Display) {
+        self.phase = Phase::Closed;
+        // One answer and its line are all there is to say of a connection for one request.
+        if self.is_persistent {
+            self.log.line(format_args!("{why} after {} answers", self.answered));
+        } else if self.answered == 0 {
+            self.log.line(why);
+        }
+    }
+}
+
+/// Tells a client that there is no room for it, and lets go of it without waiting.
+pub fn turn_away(mut client: TcpStream, site: &'static Site, options: &'static Options, log: Log) {
+    let mut connection = Connection::once(site, options, log);
+    let reason = "The server has as many clients as it can take. Try again in a moment.";
+    connection.refuse(Problem::new(Status::SERVICE_UNAVAILABLE, reason));
+    // Its request is read as far as it has come, so that closing does not reset the connection.
+    connection.unread_body = UnreadBody::new(crate::request::BodyLength::Chunked);
+    if client.set_nonblocking(true).is_ok() {
+        connection.advance(&mut client);
+    }
+}
+
+/// Reads the next part of a file, at most [`CHUNK`] bytes with what `bytes` holds already.
+fn read_part(part: &mut FilePart, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let start = bytes.len();
+    let length = part.length.min((CHUNK - start.min(CHUNK / 2)) as u64) as usize;
+    bytes.resize(start + length, 0);
+    // The length was promised in the head: a file that has become shorter ends the connection.
+    part.file.read_exact_at(&mut bytes[start..], part.offset)?;
+    part.offset += length as u64;
+    part.length -= length as u64;
+    Ok(())
+}
+
+fn is_interrupted(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted
+}
+
+/// A non-blocking stream says "would block"; so does a blocking one whose time is up, and may calls
+/// that "timed out".
+fn would_block(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}

@@ -1,0 +1,26 @@
+//! Step 03: static files, one client after another.
+
+use std::net::TcpStream;
+
+use common::{Connection, Listener, Options, Progress, Site, Step, Worker};
+
+fn main() {
+    let options =
+        Options::parse(Step::with_files(env!("CARGO_PKG_NAME"), "one client after another"));
+    let site = Site::open_or_exit(options);
+    let listener = Listener::bind_or_exit(options);
+
+    while let Some((client, address)) = listener.accept() {
+        let log = options.log(Worker::Process, address);
+        serve(client, Connection::once(site, options, log), options);
+    }
+}
+
+/// One client, from its first byte to the last byte for it.
+fn serve(mut client: TcpStream, mut connection: Connection, options: &Options) {
+    while connection.advance(&mut client) != Progress::Closed {
+        if options.stop.requested() {
+            connection.finish();
+        }
+    }
+}

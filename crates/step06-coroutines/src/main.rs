@@ -1,0 +1,66 @@
+//! Step 06: a coroutine per connection.
+
+use std::net::TcpStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use common::connection::turn_away;
+use common::{Connection, Listener, Options, Places, Progress, Site, Step, Worker};
+use may::go;
+use may::io::CoIo;
+
+/// A coroutine costs a small stack. Who comes when so many run gets a 503.
+static COROUTINES: Places = Places::new(10_000);
+
+/// In words of 8 bytes: 64 KiB. The default of 32 KiB leaves too little room in a debug build.
+const STACK_SIZE: usize = 8 * 1024;
+
+fn main() {
+    let options =
+        Options::parse(Step::with_files(env!("CARGO_PKG_NAME"), "a coroutine per connection"));
+    let site = Site::open_or_exit(options);
+    let listener = Listener::bind_or_exit(options);
+    // Compiling a regular expression takes more stack than a coroutine has.
+    common::request::compile_patterns();
+    may::config().set_stack_size(STACK_SIZE);
+
+    let mut number = 0;
+    while let Some((client, address)) = listener.accept() {
+        number += 1;
+        let log = options.log(Worker::Coroutine(number), address);
+        let Some(place) = COROUTINES.take() else {
+            turn_away(client, site, options, log);
+            continue;
+        };
+        // may panics when it cannot get a stack, and drops what was meant for the coroutine, the
+        // client too. This second handle remains to say so with.
+        let spare = client.try_clone();
+        let spawned = catch_unwind(AssertUnwindSafe(|| {
+            go!(move || {
+                serve(client, Connection::once(site, options, log), options);
+                drop(place);
+            })
+        }));
+        if spawned.is_err() {
+            options.warn("cannot start a coroutine");
+            spare.into_iter().for_each(|client| turn_away(client, site, options, log));
+        }
+    }
+    COROUTINES.wait_until_free(options.timeout);
+}
+
+/// One client, from its first byte to the last byte for it.
+fn serve(client: TcpStream, mut connection: Connection, options: &Options) {
+    // Reads and writes of a CoIo let another coroutine run instead of blocking the thread.
+    let mut client = match CoIo::new(client) {
+        Ok(client) => client,
+        Err(error) => return options.warn(format_args!("cannot watch a client: {error}")),
+    };
+    // The same length each time: may keeps a list for every length of timeout it has ever seen.
+    let _ = client.set_read_timeout(Some(options.tick()));
+    let _ = client.set_write_timeout(Some(options.tick()));
+    while connection.advance(&mut client) != Progress::Closed {
+        if options.stop.requested() {
+            connection.finish();
+        }
+    }
+}

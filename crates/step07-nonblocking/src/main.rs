@@ -1,0 +1,86 @@
+//! Step 07: one thread and a list of non-blocking clients.
+
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Listener, Log, Options, Step, Tally, Worker};
+
+fn main() {
+    let options = Options::parse(
+        Step::without_files(env!("CARGO_PKG_NAME"), "one thread and a list of clients")
+            .taking_pause(),
+    );
+    let listener = Listener::bind_or_exit(options);
+
+    let mut clients: Vec<Client> = Vec::new();
+    let mut number = 0;
+    let mut tally = Tally::start();
+    while !options.stop.requested() {
+        // Is somebody new there? The answer comes at once, and mostly it is no.
+        let newcomer = listener.try_accept();
+        tally.looked(newcomer.is_some());
+        if let Some((stream, address)) = newcomer {
+            number += 1;
+            clients
+                .extend(Client::welcome(stream, options.log(Worker::Connection(number), address)));
+        }
+
+        // Has anybody sent something? retain_mut walks the list once and keeps who stays. Removing
+        // from a list by hand while walking it skips the client behind the one that left.
+        clients.retain_mut(|client| {
+            let (found, stays) = client.listen(options.timeout);
+            tally.looked(found);
+            stays
+        });
+
+        if !options.quiet() {
+            tally.round_ended(clients.len(), options);
+        }
+        if !options.pause.is_zero() {
+            thread::sleep(options.pause);
+        }
+    }
+}
+
+struct Client {
+    stream: TcpStream,
+    log: Log,
+    last_heard: Instant,
+}
+
+impl Client {
+    fn welcome(stream: TcpStream, log: Log) -> Option<Client> {
+        // From now on, a read that finds nothing says so instead of waiting.
+        if let Err(error) = stream.set_nonblocking(true) {
+            log.line(format_args!("cannot be served: {error}"));
+            return None;
+        }
+        log.line("came");
+        Some(Client { stream, log, last_heard: Instant::now() })
+    }
+
+    /// Reads what has come. Returns whether there was anything, and whether the client stays.
+    fn listen(&mut self, timeout: Duration) -> (bool, bool) {
+        let mut buffer = [0; 4096];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => self.log.line("went"),
+            Ok(length) => {
+                self.log.line(format_args!("sent \"{}\"", buffer[..length].escape_ascii()));
+                self.last_heard = Instant::now();
+                return (true, true);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => return (false, true),
+            // Nothing there. This is not an error: it is the usual answer.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if self.last_heard.elapsed() < timeout {
+                    return (false, true);
+                }
+                self.log.line(format_args!("silent for {} s, let go", timeout.as_secs_f64()));
+            }
+            Err(error) => self.log.line(format_args!("lost: {error}")),
+        }
+        (true, false)
+    }
+}
