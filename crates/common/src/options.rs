@@ -247,8 +247,8 @@ impl Options {
     /// Waits until a client stands at `listener` (true) or the reader has typed Ctrl-C (false).
     pub fn wait_for_client(&self, listener: &impl AsFd) -> bool {
         loop {
-            let mut fds = [self.stop.as_fd(), listener.as_fd()]
-                .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            let mut fds =
+                [self.stop.as_fd(), listener.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
             // A wait that failed (EINTR, ENOMEM) is begun again.
             let is_over = poll(&mut fds, PollTimeout::NONE).is_ok();
             if self.stop.requested() {

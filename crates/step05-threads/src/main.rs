@@ -7,7 +7,7 @@ use common::connection::turn_away;
 use common::{Connection, Listener, Options, Places, Progress, Site, Step, Worker};
 
 /// A thread costs a stack. Who comes when so many run gets a 503.
-static THREADS: Places = Places::new(4000);
+static PLACES: Places = Places::new(4000);
 
 fn main() {
     let options =
@@ -19,23 +19,21 @@ fn main() {
     while let Some((client, address)) = listener.accept() {
         number += 1;
         let log = options.log(Worker::Thread(number), address);
-        let Some(place) = THREADS.take() else {
-            turn_away(client, site, options, log);
-            continue;
-        };
-        // When no thread can be started, what was meant for it is dropped, the client too. This
-        // second handle remains to say so with.
         let spare = client.try_clone();
-        let spawned = thread::Builder::new().spawn(move || {
-            serve(client, Connection::once(site, options, log), options);
-            drop(place);
+        let started = PLACES.take().is_some_and(|place| {
+            let work = move || {
+                serve(client, Connection::once(site, options, log), options);
+                drop(place);
+            };
+            thread::Builder::new().spawn(work).is_ok()
         });
-        if let Err(error) = spawned {
-            options.warn(format_args!("cannot start a thread: {error}"));
-            spare.into_iter().for_each(|client| turn_away(client, site, options, log));
+        // No room, or nothing to run it on. What was meant to be run is gone then, the client too; this
+        // second handle remains to say so with.
+        if let (false, Ok(spare)) = (started, spare) {
+            turn_away(spare, site, options, log);
         }
     }
-    THREADS.wait_until_free(options.timeout);
+    PLACES.wait_until_free(options.timeout);
 }
 
 /// One client, from its first byte to the last byte for it.

@@ -9,7 +9,7 @@ use may::go;
 use may::io::CoIo;
 
 /// A coroutine costs a small stack. Who comes when so many run gets a 503.
-static COROUTINES: Places = Places::new(10_000);
+static PLACES: Places = Places::new(10_000);
 
 /// In words of 8 bytes: 64 KiB. The default of 32 KiB leaves too little room in a debug build.
 const STACK_SIZE: usize = 8 * 1024;
@@ -27,25 +27,22 @@ fn main() {
     while let Some((client, address)) = listener.accept() {
         number += 1;
         let log = options.log(Worker::Coroutine(number), address);
-        let Some(place) = COROUTINES.take() else {
-            turn_away(client, site, options, log);
-            continue;
-        };
-        // may panics when it cannot get a stack, and drops what was meant for the coroutine, the
-        // client too. This second handle remains to say so with.
         let spare = client.try_clone();
-        let spawned = catch_unwind(AssertUnwindSafe(|| {
-            go!(move || {
+        let started = PLACES.take().is_some_and(|place| {
+            let work = move || {
                 serve(client, Connection::once(site, options, log), options);
                 drop(place);
-            })
-        }));
-        if spawned.is_err() {
-            options.warn("cannot start a coroutine");
-            spare.into_iter().for_each(|client| turn_away(client, site, options, log));
+            };
+            // may panics when it cannot get a stack.
+            catch_unwind(AssertUnwindSafe(|| go!(work))).is_ok()
+        });
+        // No room, or nothing to run it on. What was meant to be run is gone then, the client too; this
+        // second handle remains to say so with.
+        if let (false, Ok(spare)) = (started, spare) {
+            turn_away(spare, site, options, log);
         }
     }
-    COROUTINES.wait_until_free(options.timeout);
+    PLACES.wait_until_free(options.timeout);
 }
 
 /// One client, from its first byte to the last byte for it.
