@@ -59,7 +59,7 @@ impl Listener {
         &self,
         event: Option<&impl AsFd>,
     ) -> Option<Option<(TcpStream, SocketAddr)>> {
-        loop {
+        while !self.options.stop.is_noted() {
             let pause = self
                 .shortage_until
                 .get()
@@ -75,6 +75,7 @@ impl Listener {
                 return Some(Some(client));
             }
         }
+        None
     }
 
     /// Waits for a client, Ctrl-C or `event`, and says whether it was the event. During a shortage

@@ -400,10 +400,15 @@ impl Stop {
         })
     }
 
+    /// Whether the main thread has been told already; the descriptor is no longer readable then.
+    pub(crate) fn is_noted(&self) -> bool {
+        self.requested.load(Ordering::Relaxed)
+    }
+
     /// Whether SIGINT or SIGTERM has come. Once the main thread has been told so, the next of these
     /// signals ends the process at once.
     pub fn requested(&self) -> bool {
-        if self.requested.load(Ordering::Relaxed) {
+        if self.is_noted() {
             return true;
         }
         let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];

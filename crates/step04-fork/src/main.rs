@@ -46,6 +46,8 @@ fn main() {
             None | Some(Err(_)) => turn_away(client, site, options, log),
         }
     }
+    // New clients are refused from here on; those who are here get the answer that has begun.
+    drop(listener);
     children.finish(options.timeout);
 }
 

@@ -42,6 +42,8 @@ fn main() {
             turn_away(spare, site, options, log);
         }
     }
+    // New clients are refused from here on; those who are here get the answer that has begun.
+    drop(listener);
     PLACES.wait_until_free(options.timeout);
 }
 

@@ -19,13 +19,13 @@ fn main() {
     let mut tally = Tally::start();
     while !options.stop.requested() {
         // Is somebody new there? The answer comes at once, and mostly it is no.
-        let newcomer = listener.try_accept();
-        tally.looked(newcomer.is_some());
-        if let Some((stream, address)) = newcomer {
+        while let Some((stream, address)) = listener.try_accept() {
+            tally.looked(true);
             number += 1;
-            clients
-                .extend(Client::welcome(stream, options.log(Worker::Connection(number), address)));
+            let log = options.log(Worker::Connection(number), address);
+            clients.extend(Client::welcome(stream, log));
         }
+        tally.looked(false);
 
         // Has anybody sent something? retain_mut walks the list once and keeps who stays. Removing
         // from a list by hand while walking it skips the client behind the one that left.

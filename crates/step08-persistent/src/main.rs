@@ -25,13 +25,13 @@ fn main() {
         }
 
         // Is somebody new there? The answer comes at once, and mostly it is no.
-        let newcomer = listener.as_ref().and_then(Listener::try_accept);
-        tally.looked(newcomer.is_some());
-        if let Some((stream, address)) = newcomer {
+        while let Some((stream, address)) = listener.as_ref().and_then(Listener::try_accept) {
+            tally.looked(true);
             number += 1;
             let log = options.log(Worker::Connection(number), address);
             clients.extend(Client::welcome(stream, log, site, options));
         }
+        tally.looked(false);
 
         // Does anybody want anything? retain_mut walks the list once and keeps who stays.
         clients.retain_mut(|client| {

@@ -1,0 +1,69 @@
+//! A site made for one run, with what a server can stumble over.
+
+use std::fs;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+/// What no server may ever send.
+pub const SECRET: &[u8] = b"TOPSECRET\n";
+/// The length of `big.bin`, in bytes: more than any socket holds.
+pub const BIG: u64 = 64 * 1024 * 1024;
+
+/// A folder with a site, and beside it what must not leave it. Gone when it is dropped.
+#[derive(Debug)]
+pub struct Fixture {
+    folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    /// Makes the site.
+    ///
+    /// # Errors
+    /// The disk is full, or the folder for temporary files cannot be written.
+    pub fn new() -> io::Result<Fixture> {
+        let fixture = Fixture { folder: tempfile::tempdir()? };
+        let root = fixture.root();
+        fs::create_dir_all(root.join("sub"))?;
+        fs::create_dir(root.join("empty"))?;
+        fs::write(root.join("index.html"), "<h1>index</h1>\n")?;
+        fs::write(root.join("sub/index.html"), "<h1>sub</h1>\n")?;
+        fs::write(root.join("1k.bin"), (0..1000).map(big_byte).collect::<Vec<u8>>())?;
+        fs::write(root.join("a b.txt"), "a space\n")?;
+        fs::write(root.join("empty.bin"), "")?;
+        fs::write(root.join(".hidden"), SECRET)?;
+        fs::write(fixture.folder.path().join("secret.txt"), SECRET)?;
+        symlink("index.html", root.join("link_in"))?;
+        symlink("../secret.txt", root.join("link_out"))?;
+        let mut big = BufWriter::with_capacity(1 << 20, fs::File::create(root.join("big.bin"))?);
+        let period: Vec<u8> = (0..BIG_PERIOD).map(big_byte).collect();
+        let mut left = BIG as usize;
+        while left > 0 {
+            let length = left.min(period.len());
+            big.write_all(&period[..length])?;
+            left -= length;
+        }
+        big.flush()?;
+        Ok(fixture)
+    }
+
+    /// The folder to serve.
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("site")
+    }
+
+    /// The folder around it.
+    pub fn outside(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// After so many bytes, `big.bin` repeats. A prime, so that a piece which is sent twice or left out
+/// shows.
+const BIG_PERIOD: u64 = 1_048_573;
+
+/// The byte of `big.bin` at a position.
+pub fn big_byte(position: u64) -> u8 {
+    let place = position % BIG_PERIOD;
+    (place.wrapping_mul(2_654_435_761) >> 13) as u8
+}

@@ -1,0 +1,38 @@
+//! Starts a server, talks to it byte by byte, and says what it did.
+//!
+//! Nothing here knows how a server is built: it sees a process, a port and bytes, so the server may
+//! be written in any language.
+
+pub mod client;
+pub mod fixture;
+pub mod server;
+
+pub use client::{Answer, Client};
+pub use fixture::Fixture;
+pub use server::Server;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Why a check failed, in words for the person whose server it is.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Asks again and again until the answer is yes, for facts that the system only shows when asked,
+/// such as what stands in /proc. The longest wait is `limit`.
+///
+/// # Errors
+/// The answer was still no at the end; `what` says what was waited for.
+pub fn wait_until(
+    what: &str,
+    limit: Duration,
+    mut is_so: impl FnMut() -> bool,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + limit;
+    while !is_so() {
+        if Instant::now() >= deadline {
+            return Err(format!("waited {limit:?} in vain: {what}").into());
+        }
+        thread::park_timeout(Duration::from_millis(2));
+    }
+    Ok(())
+}

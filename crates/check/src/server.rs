@@ -1,0 +1,202 @@
+//! A server under test: a process of its own group that is gone when its handle is.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
+use crate::{Client, Failure, wait_until};
+
+/// How long a server may take to start, and a process to end. Generous: these are bounds for what
+/// hangs, not measurements.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running server. Dropping it kills its process group and waits until all of it is gone.
+#[derive(Debug)]
+pub struct Server {
+    process: Child,
+    address: SocketAddr,
+    first_line: String,
+    /// Kept open, so that the server can write.
+    stdout: Option<BufReader<ChildStdout>>,
+    stderr: File,
+}
+
+impl Server {
+    /// Starts a server that prints its URL in its first line, once its port accepts.
+    ///
+    /// # Errors
+    /// The command cannot be started, or its first line has no URL.
+    pub fn start(command: &mut Command) -> Result<Server, Failure> {
+        let stderr = tempfile::tempfile()?;
+        command.stdout(Stdio::piped()).stderr(stderr.try_clone()?);
+        let mut process = command.process_group(0).spawn()?;
+        let stdout = process.stdout.take().map(BufReader::new);
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server =
+            Server { process, address: nowhere, first_line: String::new(), stdout, stderr };
+        server.first_line = server.read_line()?;
+        server.address = address_in(&server.first_line).ok_or_else(|| {
+            format!("no URL in the first line {:?}; stderr: {}", server.first_line, server.log())
+        })?;
+        Ok(server)
+    }
+
+    /// The next line of the server's standard output.
+    ///
+    /// # Errors
+    /// No line came in time.
+    pub fn read_line(&mut self) -> Result<String, Failure> {
+        let mut stdout = self.stdout.take().ok_or("standard output is in use")?;
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            let result = stdout.read_line(&mut line).map(|_| (line, stdout));
+            let _ = sender.send(result);
+        });
+        let (line, stdout) =
+            receiver.recv_timeout(PATIENCE).map_err(|_| "no line was printed")??;
+        self.stdout = Some(stdout);
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// The first line that the server printed.
+    pub fn first_line(&self) -> &str {
+        &self.first_line
+    }
+
+    /// Closes the reading end of the server's standard output, so that its writes there fail.
+    pub fn close_stdout(&mut self) {
+        self.stdout = None;
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The server's process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// The server does not accept.
+    pub fn connect(&self) -> io::Result<Client> {
+        Client::connect(self.address)
+    }
+
+    /// Whether a connection is refused, because nobody listens any more.
+    pub fn refuses(&self) -> bool {
+        let refused = io::ErrorKind::ConnectionRefused;
+        TcpStream::connect(self.address).is_err_and(|error| error.kind() == refused)
+    }
+
+    /// What the server has written to its standard error so far.
+    pub fn log(&self) -> String {
+        // Read at positions: the descriptor shares its own position with the server, which writes.
+        let length = self.stderr.metadata().map_or(0, |metadata| metadata.len());
+        let mut text = vec![0; length as usize];
+        match self.stderr.read_exact_at(&mut text, 0) {
+            Ok(()) => String::from_utf8_lossy(&text).into_owned(),
+            Err(error) => format!("(cannot read the log: {error})"),
+        }
+    }
+
+    /// Sends a signal to the server's first process only.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        Ok(kill(self.leader(), signal)?)
+    }
+
+    /// Waits for the end of the server's first process, and says how it ended and how long it took.
+    ///
+    /// # Errors
+    /// It did not end within `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Result<(ExitStatus, Duration), Failure> {
+        let start = Instant::now();
+        let mut status = None;
+        wait_until("the server ends", limit, || {
+            status = self.process.try_wait().ok().flatten();
+            status.is_some()
+        })?;
+        Ok((status.ok_or("no exit status")?, start.elapsed()))
+    }
+
+    /// Whether the process is still there.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    /// The ids of the server's children, zombies included.
+    pub fn children(&self) -> Vec<u32> {
+        let pid = self.pid();
+        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+            .unwrap_or_default()
+            .split_whitespace()
+            .filter_map(|id| id.parse().ok())
+            .collect()
+    }
+
+    /// How many descriptors the server has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
+    }
+
+    /// How many threads the server has.
+    pub fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.pid())).map_or(0, Iterator::count)
+    }
+
+    /// Processor time that the server's first process has used, in clock ticks of 10 ms: fields 14
+    /// and 15 of /proc/PID/stat, proc(5).
+    pub fn processor_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        // The second field is a name in parentheses and may hold spaces.
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        after_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum()
+    }
+
+    /// The most memory the server's first process has had, in KiB: VmHWM, proc(5).
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+        line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
+
+    fn leader(&self) -> Pid {
+        Pid::from_raw(self.process.id() as i32)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let group = self.leader();
+        let _ = killpg(group, Signal::SIGKILL);
+        let _ = self.process.wait();
+        // Its children are init's now; they are gone when the group has nobody left to signal.
+        let _ = wait_until("the group ends", PATIENCE, || killpg(group, None).is_err());
+    }
+}
+
+/// The address in "... http://127.0.0.1:8080/ ...".
+fn address_in(line: &str) -> Option<SocketAddr> {
+    line.split_once("http://")?.1.split('/').next()?.parse().ok()
+}
