@@ -685,23 +685,35 @@ const STEP_02: [Check; 2] = [
     }),
 ];
 
-const STEP_03: [Check; 1] =
-    [("lets one silent client stop everybody, until it is let go", |step| {
+const STEP_03: [Check; 2] = [
+    ("lets a client that stops in mid-request stop everybody, until its time is up", |step| {
         let server = start(step, &["--timeout", "2"])?;
-        let mut silent = server.connect()?;
+        let mut stalled = server.connect()?;
+        stalled.send("GET / HTTP")?;
+        let mut waiting = server.connect()?;
+        waiting.get("/")?;
+        ensure!(stalled.answer()?.status == 408, "not 408");
+        ensure!(waiting.answer()?.status == 200, "not 200");
+        wait_until("both are in the log", PATIENCE, || server.log().lines().count() == 2)?;
+        let log = server.log();
+        let (first, second) = (log.find(" 408 "), log.find(" 200 "));
+        ensure!(first < second, "served before the first had its time: {log}");
+        Ok(())
+    }),
+    ("lets go of a spare connection when others wait, long before the timeout", |step| {
+        let server = start(step, &["--timeout", "10"])?;
+        let mut spare = server.connect()?;
         let mut waiting = server.connect()?;
         waiting.get("/")?;
         waiting.stream().set_read_timeout(Some(Duration::from_millis(300)))?;
         let early = waiting.stream().peek(&mut [0]);
-        ensure!(
-            early.is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
-            "served all the same"
-        );
-        ensure!(silent.read_to_end()?.is_empty(), "an answer without a request");
-        waiting.stream().set_read_timeout(Some(PATIENCE))?;
+        ensure!(early.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "served at once");
+        waiting.stream().set_read_timeout(Some(Duration::from_secs(8)))?;
         ensure!(waiting.answer()?.status == 200, "not 200");
+        ensure!(spare.read_to_end()?.is_empty(), "an answer without a request");
         Ok(())
-    })];
+    }),
+];
 
 const STEP_04: [Check; 3] = [
     ("reaps two hundred children that end together", |step| {

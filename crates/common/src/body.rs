@@ -132,3 +132,67 @@ impl UnreadBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skip_all(length: BodyLength, bytes: &[u8]) -> (usize, Parsed<()>) {
+        UnreadBody::new(length).skip(bytes)
+    }
+
+    #[test]
+    fn a_body_ends_where_its_length_says() {
+        assert_eq!(skip_all(BodyLength::Bytes(3), b"abcGET"), (3, Parsed::Complete(())));
+        assert_eq!(skip_all(BodyLength::Bytes(3), b"ab"), (2, Parsed::Incomplete));
+        assert_eq!(skip_all(BodyLength::Bytes(0), b"GET"), (0, Parsed::Complete(())));
+    }
+
+    #[test]
+    fn a_chunked_body_ends_after_its_trailer() {
+        for body in [
+            "0\r\n\r\n",
+            "5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n",
+            "00A \t;x\r\n0123456789\r\n0\r\n\r\n",
+        ] {
+            let bytes = format!("{body}GET");
+            let expected = (body.len(), Parsed::Complete(()));
+            assert_eq!(skip_all(BodyLength::Chunked, bytes.as_bytes()), expected, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_chunked_body_may_come_a_byte_at_a_time() {
+        let mut body = UnreadBody::new(BodyLength::Chunked);
+        let mut input = Vec::new();
+        let bytes = b"5\r\nhello\r\n0\r\n\r\n";
+        for (at, byte) in bytes.iter().enumerate() {
+            assert!(!body.is_finished(), "finished before byte {at}");
+            input.push(*byte);
+            let (length, _) = body.skip(&input);
+            input.drain(..length);
+        }
+        assert!(body.is_finished() && input.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_a_chunk_is_refused() {
+        for body in ["", "+4", "-4", "0x4", " 4", "4 ", "4 4", "G", "0_2e", "fffffffffffffffff"] {
+            let bytes = format!("{body}\r\nAAAA\r\n0\r\n\r\n");
+            let (_, parsed) = skip_all(BodyLength::Chunked, bytes.as_bytes());
+            assert!(matches!(parsed, Parsed::Bad(_)), "{body:?}: {parsed:?}");
+        }
+        for bytes in ["5\r\nhello!\r\n", "5\nhello\r\n"] {
+            let (_, parsed) = skip_all(BodyLength::Chunked, bytes.as_bytes());
+            assert!(matches!(parsed, Parsed::Bad(_)), "{bytes:?}: {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_body_is_not_read_to_its_end() {
+        assert!(UnreadBody::new(BodyLength::Bytes(u64::MAX)).is_too_long());
+        let chunks = "400\r\n".to_owned() + &"a".repeat(1024) + "\r\n";
+        let (length, parsed) = skip_all(BodyLength::Chunked, chunks.repeat(100).as_bytes());
+        assert!(matches!(parsed, Parsed::Bad(_)) && length as u64 <= MAX_SKIPPED_BODY);
+    }
+}

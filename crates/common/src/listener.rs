@@ -94,6 +94,12 @@ impl Listener {
         poll(&mut fds, timeout).is_ok() && event.is_some() && fds[1].any().unwrap_or(false)
     }
 
+    /// Whether somebody is waiting to be accepted.
+    pub fn has_client(&self) -> bool {
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+    }
+
     /// Takes a client if one is waiting; never waits.
     pub fn try_accept(&self) -> Option<(TcpStream, SocketAddr)> {
         if self.shortage_until.get().is_some_and(|until| Instant::now() < until) {

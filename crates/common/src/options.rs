@@ -372,6 +372,12 @@ impl Log {
         }
     }
 
+    /// The same log without a line.
+    #[cfg(test)]
+    pub(crate) fn silent(self) -> Log {
+        Log { quiet: true, ..self }
+    }
+
     /// Whether lines are dropped, so that the caller need not prepare one.
     pub fn is_quiet(&self) -> bool {
         self.quiet

@@ -456,3 +456,162 @@ fn split_at_byte(bytes: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     let at = memchr(byte, bytes)?;
     Some((&bytes[..at], &bytes[at + 1..]))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn accept(bytes: &[u8]) -> Request<'_> {
+        match parse(bytes) {
+            Parsed::Complete(request) => request,
+            other => panic!("{}: {other:?}", bytes.escape_ascii()),
+        }
+    }
+
+    fn refuse(bytes: &[u8]) -> Problem {
+        match parse(bytes) {
+            Parsed::Bad(problem) => problem,
+            other => panic!("{}: {other:?}", bytes.escape_ascii()),
+        }
+    }
+
+    #[test]
+    fn every_pattern_compiles() {
+        compile_patterns();
+    }
+
+    #[test]
+    fn a_request_is_taken_apart() {
+        let bytes = b"GET /a%20b?c=d HTTP/1.1\r\nHost: h:8080\r\nX:  y z\t\r\nx: 2\r\n\r\nrest";
+        let request = accept(bytes);
+        assert_eq!((request.method, request.target), ("GET", "/a%20b?c=d"));
+        assert_eq!((request.path, request.query), ("/a%20b", Some("c=d")));
+        assert_eq!(request.fields.get("x"), Some(&b"y z"[..]));
+        assert_eq!(request.fields.all("X").count(), 2);
+        assert_eq!(request.fields.get("y"), None);
+        assert_eq!(&bytes[request.length..], b"rest");
+    }
+
+    #[test]
+    fn one_empty_line_before_a_request_is_skipped_and_counted() {
+        let bytes = b"\r\nGET / HTTP/1.0\r\n\r\n";
+        assert_eq!(accept(bytes).length, bytes.len());
+        refuse(b"\r\n\r\nGET / HTTP/1.0\r\n\r\n");
+    }
+
+    #[test]
+    fn whether_the_connection_goes_on() {
+        let keeps = |version: &str, fields: &str| {
+            accept(format!("GET / HTTP/{version}\r\nHost: h\r\n{fields}\r\n").as_bytes()).keep_alive
+        };
+        assert!(keeps("1.1", ""));
+        assert!(!keeps("1.0", ""));
+        assert!(keeps("1.0", "Connection: keep-alive\r\n"));
+        assert!(!keeps("1.1", "Connection: foo , CLOSE\r\n"));
+        assert!(!keeps("1.1", "Connection: keep-alive\r\nConnection: close\r\n"));
+    }
+
+    #[test]
+    fn how_the_body_ends() {
+        let body = |fields: &str| {
+            accept(format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n").as_bytes()).body
+        };
+        assert_eq!(body(""), BodyLength::Bytes(0));
+        assert_eq!(body("Content-Length: 00012\r\n"), BodyLength::Bytes(12));
+        assert_eq!(body("transfer-encoding: CHUNKED\r\n"), BodyLength::Chunked);
+    }
+
+    #[test]
+    fn each_fault_has_its_status() {
+        let long_line = [b"GET /".as_slice(), &[b'a'; 9000]].concat();
+        let long_field = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'a'; 17_000]].concat();
+        let many_fields = format!("GET / HTTP/1.1\r\n{}", "X: y\r\n".repeat(129));
+        let fields = |fields: &str| format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n");
+        let cases: [(Vec<u8>, u16); 14] = [
+            (b"GET / HTTP/1.1\r\n\r\n".to_vec(), 400),
+            (b"GET / HTTP/1.1\n".to_vec(), 400),
+            (b"GET /\r\n".to_vec(), 400),
+            (b"GET  / HTTP/1.1\r\n".to_vec(), 400),
+            (b"\x16\x03\x01".to_vec(), 400),
+            (b"GET * HTTP/1.1\r\n".to_vec(), 400),
+            (b"GET http:///x HTTP/1.1\r\n".to_vec(), 400),
+            (b"GET / HTTP/2.0\r\n".to_vec(), 505),
+            (long_line, 414),
+            (long_field, 431),
+            (many_fields.into_bytes(), 431),
+            (fields("Content-Length: +5").into_bytes(), 400),
+            (fields("Transfer-Encoding: gzip").into_bytes(), 400),
+            (fields("Transfer-Encoding: gzip, chunked").into_bytes(), 501),
+        ];
+        for (bytes, status) in cases {
+            assert_eq!(refuse(&bytes).status.code, status, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_target_of_8000_bytes_passes() {
+        let target = format!("/{}", "a".repeat(7999));
+        let bytes = format!("OPTIONS {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(accept(bytes.as_bytes()).target, target);
+    }
+
+    /// Bytes that are often a request and often just not one.
+    fn nearly_a_request() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            Just("GET / HTTP/1.1\r\nHost: h\r\n".to_owned()),
+            Just("\r\n".to_owned()),
+            "[A-Z]{1,8} (/|http://)[a-z/?.%0-9]{0,12} HTTP/1\\.[01]\r\n",
+            "[A-Za-z-]{1,12}:[ \t]{0,2}[ -~\t]{0,12}\r\n",
+            "Content-Length: [0-9+-]{0,3}\r\n",
+            "Connection: (close|keep-alive|x, close)\r\n",
+        ];
+        let pieces =
+            prop::collection::vec(piece, 0..7).prop_map(|pieces| pieces.concat().into_bytes());
+        (pieces, prop::option::of((any::<prop::sample::Index>(), any::<u8>()))).prop_map(
+            |(mut bytes, change)| {
+                if let (Some((index, byte)), false) = (change, bytes.is_empty()) {
+                    let at = index.index(bytes.len());
+                    bytes[at] = byte;
+                }
+                bytes
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Another parser, written by others, reads the same into what this one accepts.
+        #[test]
+        fn httparse_agrees_with_what_is_accepted(bytes in nearly_a_request()) {
+            if let Parsed::Complete(request) = parse(&bytes) {
+                let mut fields = [httparse::EMPTY_HEADER; 256];
+                let mut other = httparse::Request::new(&mut fields);
+                let parsed = other.parse(&bytes);
+                prop_assert_eq!(parsed, Ok(httparse::Status::Complete(request.length)));
+                prop_assert_eq!(other.method, Some(request.method));
+                prop_assert_eq!(other.path, Some(request.target));
+                let theirs: Vec<_> =
+                    other.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
+                prop_assert_eq!(request.fields.iter().collect::<Vec<_>>(), theirs);
+            }
+        }
+
+        /// What is complete was incomplete one byte before, at every length.
+        #[test]
+        fn a_prefix_of_a_request_is_incomplete(bytes in nearly_a_request()) {
+            if let Parsed::Complete(request) = parse(&bytes) {
+                for end in 0..request.length {
+                    prop_assert_eq!(parse(&bytes[..end]), Parsed::Incomplete);
+                }
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = parse(&bytes);
+        }
+    }
+}

@@ -12,14 +12,22 @@ fn main() {
 
     while let Some((client, address)) = listener.accept() {
         let log = options.log(Worker::Process, address);
-        serve(client, Connection::once(site, options, log), options);
+        serve(client, Connection::once(site, options, log), options, &listener);
     }
 }
 
 /// One client, from its first byte to the last byte for it.
-fn serve(mut client: TcpStream, mut connection: Connection, options: &Options) {
+fn serve(
+    mut client: TcpStream,
+    mut connection: Connection,
+    options: &Options,
+    listener: &Listener,
+) {
     while connection.advance(&mut client) != Progress::Closed {
-        if options.stop.requested() {
+        // A browser opens spare connections and may never use them. While others wait, a client that
+        // does not begin is let go after a tenth of the timeout; one that has begun has all of it.
+        let is_spare = connection.is_idle() && listener.has_client();
+        if is_spare || options.stop.requested() {
             connection.finish();
         }
     }
