@@ -23,19 +23,34 @@ impl Fixture {
     /// The disk is full, or the folder for temporary files cannot be written.
     pub fn new() -> io::Result<Fixture> {
         let fixture = Fixture { folder: tempfile::tempdir()? };
-        let root = fixture.root();
-        fs::create_dir_all(root.join("sub"))?;
-        fs::create_dir(root.join("empty"))?;
+        let (root, outside) = (fixture.root(), fixture.outside());
+        for folder in ["site/sub", "site/noindex", "site-evil", "elsewhere"] {
+            fs::create_dir_all(outside.join(folder))?;
+        }
+        for secret in ["secret.txt", "site-evil/secret.txt", "elsewhere/secret.txt", "site/.secret"]
+        {
+            fs::write(outside.join(secret), SECRET)?;
+        }
         fs::write(root.join("index.html"), "<h1>index</h1>\n")?;
         fs::write(root.join("sub/index.html"), "<h1>sub</h1>\n")?;
-        fs::write(root.join("1k.bin"), (0..1000).map(big_byte).collect::<Vec<u8>>())?;
-        fs::write(root.join("a b.txt"), "a space\n")?;
+        fs::write(root.join("1k.bin"), (0..1000).map(|at| (at % 251) as u8).collect::<Vec<u8>>())?;
+        fs::write(root.join("a b.txt"), "a b\n")?;
+        fs::write(root.join("%41.txt"), "pct\n")?;
         fs::write(root.join("empty.bin"), "")?;
-        fs::write(root.join(".hidden"), SECRET)?;
-        fs::write(fixture.folder.path().join("secret.txt"), SECRET)?;
         symlink("index.html", root.join("link_in"))?;
         symlink("../secret.txt", root.join("link_out"))?;
-        let mut big = BufWriter::with_capacity(1 << 20, fs::File::create(root.join("big.bin"))?);
+        symlink("../elsewhere", root.join("linkdir_out"))?;
+        Ok(fixture)
+    }
+
+    /// Makes the site, and `big.bin` in it.
+    ///
+    /// # Errors
+    /// As [`Fixture::new`].
+    pub fn with_big_file() -> io::Result<Fixture> {
+        let fixture = Fixture::new()?;
+        let mut big =
+            BufWriter::with_capacity(1 << 20, fs::File::create(fixture.root().join("big.bin"))?);
         let period: Vec<u8> = (0..BIG_PERIOD).map(big_byte).collect();
         let mut left = BIG as usize;
         while left > 0 {

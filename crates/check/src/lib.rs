@@ -6,6 +6,7 @@
 pub mod client;
 pub mod fixture;
 pub mod server;
+pub mod wire;
 
 pub use client::{Answer, Client};
 pub use fixture::Fixture;
