@@ -176,8 +176,17 @@ impl Server {
 
     /// The most memory the server's first process has had, in KiB: VmHWM, proc(5).
     pub fn peak_memory(&self) -> u64 {
+        self.status_number("VmHWM:")
+    }
+
+    /// The memory the server's first process has, in KiB: VmRSS, proc(5).
+    pub fn memory(&self) -> u64 {
+        self.status_number("VmRSS:")
+    }
+
+    fn status_number(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
         line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 

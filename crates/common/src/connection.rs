@@ -26,7 +26,7 @@ use crate::site::Site;
 
 /// How much of a file is in memory while it is sent, in bytes. A smaller one goes out together with
 /// its head, in one write.
-pub const CHUNK: usize = 128 * 1024;
+pub const CHUNK: usize = 64 * 1024;
 /// How much is asked for in one read, in bytes.
 const READ_SIZE: usize = 4096;
 /// How many reads and writes make a fair share; then the next client has its turn.

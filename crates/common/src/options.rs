@@ -250,11 +250,13 @@ impl Options {
             let mut fds =
                 [self.stop.as_fd(), listener.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
             // A wait that failed (EINTR, ENOMEM) is begun again.
-            let is_over = poll(&mut fds, PollTimeout::NONE).is_ok();
+            if poll(&mut fds, PollTimeout::NONE).is_err() {
+                continue;
+            }
             if self.stop.requested() {
                 return false;
             }
-            if is_over && fds[1].any().unwrap_or(false) {
+            if fds[1].any().unwrap_or(false) {
                 return true;
             }
         }
