@@ -578,7 +578,7 @@ mod tests {
 
     fn site() -> (&'static Site, &'static Options) {
         let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../demo");
-        let options = Options::new(Step::with_files("test", "a test")).unwrap();
+        let options = Options::quiet(Step::with_files("test", "a test")).unwrap();
         (Box::leak(Box::new(Site::open(&demo).unwrap())), Box::leak(Box::new(options)))
     }
 
@@ -588,7 +588,7 @@ mod tests {
         pieces: Vec<Vec<u8>>,
         room: usize,
     ) -> String {
-        let log = options.log(Worker::Process, SocketAddr::from(([127, 0, 0, 1], 1))).silent();
+        let log = options.log(Worker::Process, SocketAddr::from(([127, 0, 0, 1], 1)));
         let mut connection = Connection::persistent(site, options, log);
         let mut script = Script { pieces: pieces.into(), received: Vec::new(), room };
         while connection.advance(&mut script) != Progress::Closed {}
@@ -652,7 +652,7 @@ mod tests {
     #[test]
     fn a_connection_that_sleeps_holds_no_memory() {
         let (site, options) = site();
-        let log = options.log(Worker::Process, SocketAddr::from(([127, 0, 0, 1], 1))).silent();
+        let log = options.log(Worker::Process, SocketAddr::from(([127, 0, 0, 1], 1)));
         let mut connection = Connection::persistent(site, options, log);
         let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec();
         let pieces = VecDeque::from([request, Vec::new()]);

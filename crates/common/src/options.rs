@@ -107,6 +107,14 @@ impl Options {
         })
     }
 
+    /// What holds when nothing but `--quiet` is typed.
+    ///
+    /// # Errors
+    /// As [`Options::new`].
+    pub fn quiet(step: Step) -> io::Result<Options> {
+        Ok(Options { quiet: true, ..Options::new(step)? })
+    }
+
     fn read(&mut self, mut arguments: lexopt::Parser) -> Result<(), lexopt::Error> {
         while let Some(argument) = arguments.next()? {
             match argument {
@@ -240,7 +248,7 @@ impl Options {
     }
 
     /// Whether `--quiet` was given.
-    pub fn quiet(&self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         self.quiet
     }
 
@@ -372,12 +380,6 @@ impl Log {
         if !self.quiet {
             write_line(&format!("[{}] {} {message}\n", self.worker, self.client));
         }
-    }
-
-    /// The same log without a line.
-    #[cfg(test)]
-    pub(crate) fn silent(self) -> Log {
-        Log { quiet: true, ..self }
     }
 
     /// Whether lines are dropped, so that the caller need not prepare one.

@@ -35,7 +35,7 @@ fn main() {
             stays
         });
 
-        if !options.quiet() {
+        if !options.is_quiet() {
             tally.round_ended(clients.len(), options);
         }
         if !options.pause.is_zero() {

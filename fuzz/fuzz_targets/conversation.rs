@@ -1,0 +1,88 @@
+//! Any bytes, cut in any way, to a client with any room: the conversation does not panic, ends, and
+//! gives the same answers as when the bytes come whole.
+
+#![no_main]
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use common::connection::Stream;
+use common::{Connection, Options, Progress, Site, Step, Worker};
+use libfuzzer_sys::fuzz_target;
+
+static SITE: LazyLock<(&Site, &Options)> = LazyLock::new(|| {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo");
+    let options = Options::quiet(Step::with_files("fuzz", "a test")).expect("a descriptor for signals");
+    let site = Site::open(&demo).expect("the demo site");
+    (Box::leak(Box::new(site)), Box::leak(Box::new(options)))
+});
+
+struct Script {
+    pieces: VecDeque<Vec<u8>>,
+    received: Vec<u8>,
+    room: usize,
+}
+
+impl Read for Script {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(mut piece) = self.pieces.pop_front() else { return Ok(0) };
+        if piece.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let rest = piece.split_off(piece.len().min(buffer.len()));
+        if !rest.is_empty() {
+            self.pieces.push_front(rest);
+        }
+        buffer[..piece.len()].copy_from_slice(&piece);
+        Ok(piece.len())
+    }
+}
+
+impl Write for Script {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = bytes.len().min(self.room);
+        self.received.extend_from_slice(&bytes[..length]);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Script {
+    fn finish_writing(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn converse(pieces: VecDeque<Vec<u8>>, room: usize) -> Vec<u8> {
+    let (site, options) = *SITE;
+    let log = options.log(Worker::Process, SocketAddr::from(([127, 0, 0, 1], 1)));
+    let mut connection = Connection::persistent(site, options, log);
+    let mut script = Script { pieces, received: Vec::new(), room };
+    // More turns than any input of this length can need.
+    for _ in 0..1_000_000 {
+        if connection.advance(&mut script) == Progress::Closed {
+            return without_dates(&script.received);
+        }
+    }
+    panic!("the conversation does not end");
+}
+
+fn without_dates(bytes: &[u8]) -> Vec<u8> {
+    let lines = bytes.split_inclusive(|&byte| byte == b'\n');
+    lines.filter(|line| !line.starts_with(b"Date: ")).flatten().copied().collect()
+}
+
+// The first byte says how much room the client has, the second where the bytes are cut.
+fuzz_target!(|bytes: &[u8]| {
+    let [room, cut, bytes @ ..] = bytes else { return };
+    let step = usize::from(*cut) + 1;
+    let pieces = bytes.chunks(step).flat_map(|piece| [piece.to_vec(), Vec::new()]).collect();
+    let split = converse(pieces, 16 + usize::from(*room) * 64);
+    assert_eq!(split, converse([bytes.to_vec()].into(), usize::MAX));
+});

@@ -1,0 +1,21 @@
+//! Any bytes: the parser does not panic, a prefix of a request is incomplete, and what is accepted
+//! reads the same to httparse.
+
+#![no_main]
+
+use common::request::{Parsed, parse};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Parsed::Complete(request) = parse(bytes) {
+        for end in [0, request.length / 2, request.length - 1] {
+            assert_eq!(parse(&bytes[..end]), Parsed::Incomplete);
+        }
+        let mut fields = [httparse::EMPTY_HEADER; 256];
+        let mut other = httparse::Request::new(&mut fields);
+        assert_eq!(other.parse(bytes), Ok(httparse::Status::Complete(request.length)));
+        assert_eq!((other.method, other.path), (Some(request.method), Some(request.target)));
+        let theirs = other.headers.iter().map(|field| (field.name.as_bytes(), field.value));
+        assert!(request.fields.iter().eq(theirs));
+    }
+});
