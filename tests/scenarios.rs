@@ -29,7 +29,7 @@ fn main() {
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit();
 }
 
-const FILES: [Scenario; 14] = [
+const FILES: [Scenario; 15] = [
     ("a byte now and then does not put off the end of a head", |step| {
         let server = start(step, &["--timeout", "1"])?;
         let mut slow = server.connect()?;
@@ -106,6 +106,16 @@ const FILES: [Scenario; 14] = [
             let came = client.read_to_end()?;
             ensure!(!came.starts_with(b"HTTP/1.1 200"), "{request:?} was answered with 200");
         }
+        serves(&server)
+    }),
+    ("after a refusal the server reads on for seconds, not for the timeout", |step| {
+        let server = start(step, &["--timeout", "40"])?;
+        let mut client = server.connect()?;
+        client.send("BAD\r\n\r\n")?;
+        ensure!(client.answer()?.status == 400, "not 400");
+        let start = Instant::now();
+        wait_until("the server lets go", PATIENCE, || client.send("x").is_err())?;
+        ensure!(start.elapsed() < Duration::from_secs(20), "only after {:?}", start.elapsed());
         serves(&server)
     }),
     ("an endless line is refused before it fills the memory", |step| {

@@ -160,7 +160,7 @@ impl Connection {
     }
 
     /// When to call [`Connection::advance`] at the latest: it then ends what has taken too long. The
-    /// moment never comes nearer, only further away.
+    /// moment moves away as the conversation goes on, and comes nearer only after a last answer.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
@@ -200,7 +200,7 @@ impl Connection {
             }
             Phase::Closing if self.client_may_be_sending() && stream.finish_writing().is_ok() => {
                 self.phase = Phase::Lingering;
-                self.deadline = self.deadline.max(now + LINGER.min(self.options.timeout));
+                self.deadline = now + LINGER.min(self.options.timeout);
             }
             Phase::Closing => self.close("closed"),
             Phase::Lingering if self.finish_by.is_some() => self.close("closed"),

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{getpid, gettid};
+use nix::unistd::{Pid, gettid};
 
 /// The folder that is served when the reader names none: `demo` of this workspace.
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../demo");
@@ -344,7 +344,7 @@ fn raise_descriptor_limit() {
 /// Who does the work: this is what the models differ in, so every log line names it.
 #[derive(Clone, Copy, Debug)]
 pub enum Worker {
-    /// This process, which has nobody else (steps 03 and 04).
+    /// This process, which has nobody else (steps 02 to 04).
     Process,
     /// A thread of this process, by the order in which they were started.
     Thread(u64),
@@ -394,6 +394,8 @@ impl Log {
 pub struct Stop {
     signals: SignalFd,
     requested: AtomicBool,
+    /// The thread that acts on the signal.
+    main: Pid,
 }
 
 impl Stop {
@@ -407,6 +409,7 @@ impl Stop {
                 SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
             )?,
             requested: AtomicBool::new(false),
+            main: gettid(),
         })
     }
 
@@ -425,12 +428,13 @@ impl Stop {
         if !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..)) {
             return false;
         }
-        // Only the main thread takes the signal away: any other would leave the main thread
-        // waiting for something that is gone.
-        if gettid() == getpid() {
+        // Only the main thread takes the signal away: another thread would leave it waiting for
+        // something that is gone, and a forked child has a signal of its own, which may stay.
+        if gettid() == self.main {
             self.requested.store(true, Ordering::Relaxed);
             while let Err(Errno::EINTR) = self.signals.read_signal() {}
             let _ = stop_signals().thread_unblock();
+            write_line("stopping: answers that have begun go out first; once more ends at once\n");
         }
         true
     }

@@ -29,10 +29,12 @@ impl Tally {
     /// One round over the list is over. Once a second, writes the line to stderr and counts anew.
     pub fn round_ended(&mut self, clients: usize, options: &Options) {
         self.rounds += 1;
-        if self.since.elapsed() >= Duration::from_secs(1) {
+        let elapsed = self.since.elapsed();
+        if elapsed >= Duration::from_secs(1) {
             let Tally { rounds, asked, in_vain, .. } = self;
+            let seconds = elapsed.as_secs_f64();
             options.warn(format_args!(
-                "{clients} clients, {rounds} rounds in a second: looked {asked} times, \
+                "clients: {clients}, rounds in {seconds:.1} s: {rounds}, looked {asked} times, \
                  {in_vain} times for nothing"
             ));
             *self = Tally::start();

@@ -23,9 +23,16 @@ fn main() {
     let (requests, waiting) = mpsc::channel::<(TcpStream, SocketAddr, Vec<u8>)>();
     thread::spawn(move || {
         for (client, address, request) in waiting {
-            print(&format!("\n--- a request from {address} ---\n{}", describe(&request)));
+            if !options.is_quiet() {
+                print(&format!("\n--- a request from {address} ---\n{}", describe(&request)));
+            }
+            // Who has given up waiting needs no answer, and the next one is waiting too.
+            if piped_answer.is_none() && has_gone(&client) {
+                print("--- this client has gone already ---\n");
+                continue;
+            }
             let answer = piped_answer.clone().unwrap_or_else(type_answer);
-            send(client, &answer, options.timeout);
+            send(client, &answer, options);
         }
     });
 
@@ -149,9 +156,19 @@ fn read_piped_answer() -> Vec<u8> {
     answer
 }
 
-fn send(mut client: TcpStream, answer: &[u8], timeout: Duration) {
-    let sent = client.set_write_timeout(Some(timeout)).and_then(|()| client.write_all(answer));
+/// Whether the client has closed the connection.
+fn has_gone(client: &TcpStream) -> bool {
+    let _ = client.set_nonblocking(true);
+    let gone = matches!(client.peek(&mut [0]), Ok(0));
+    let _ = client.set_nonblocking(false);
+    gone
+}
+
+fn send(mut client: TcpStream, answer: &[u8], options: &Options) {
+    let sent =
+        client.set_write_timeout(Some(options.timeout)).and_then(|()| client.write_all(answer));
     match sent {
+        Ok(()) if options.is_quiet() => {}
         Ok(()) => print(&format!("--- {} bytes sent, connection closed ---\n", answer.len())),
         Err(error) => print(&format!("--- the client did not wait for the answer: {error} ---\n")),
     }

@@ -16,9 +16,10 @@ fn main() -> Result<(), regex::Error> {
         env!("CARGO_PKG_NAME"),
         "one answer for one client at a time",
     ));
-    // Method, target, version. The first line of a request has nothing else.
+    // Method, target, version: the first line of a request. Other methods, HEAD too, are not for
+    // this step.
     let request_line = Regex::new(r"^(GET|POST) (/[!-~]*) HTTP/1\.[01]\r\n")?;
-    // An empty line. A bare LF counts here, so that who sends it gets an answer, which is 400.
+    // An empty line. After bare LFs the head has ended too: the answer is then 400, and comes at once.
     let end_of_head = Regex::new(r"\r?\n\r?\n")?;
 
     let listener = TcpListener::bind(options.address())
@@ -39,7 +40,7 @@ fn main() -> Result<(), regex::Error> {
             }
         };
         let log = options.log(Worker::Process, address);
-        let answered = read_head(&mut client, &end_of_head, options.timeout)
+        let answered = read_head(&mut client, &end_of_head, options)
             .and_then(|head| answer(&mut client, &head, &request_line, options.timeout));
         match answered {
             Ok(line) => log.line(line),
@@ -55,18 +56,18 @@ fn main() -> Result<(), regex::Error> {
 fn read_head(
     client: &mut TcpStream,
     end_of_head: &Regex,
-    timeout: Duration,
+    options: &Options,
 ) -> io::Result<Vec<u8>> {
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + options.timeout;
     let mut head = Vec::new();
     let mut buffer = [0; 1024];
     while !end_of_head.is_match(&head) && head.len() < MAX_HEAD {
         // The time left gets shorter with each read, so a byte now and then buys nothing.
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if left.is_zero() || (head.is_empty() && options.stop.requested()) {
             return Err(ErrorKind::TimedOut.into());
         }
-        client.set_read_timeout(Some(left))?;
+        client.set_read_timeout(Some(left.min(options.tick())))?;
         match client.read(&mut buffer) {
             Ok(0) => break,
             Ok(length) => head.extend_from_slice(&buffer[..length]),

@@ -58,7 +58,8 @@ impl Children {
         }
     }
 
-    /// Lets the children finish their answers, at most so long.
+    /// Lets the children finish their answers, for `timeout` at most. Who is not done by then dies with
+    /// this process.
     pub(crate) fn finish(mut self, timeout: Duration) {
         for &child in &self.running {
             let _ = kill(child, Signal::SIGTERM);
@@ -83,7 +84,7 @@ impl AsFd for Children {
 }
 
 /// Lets the kernel end this child when its parent dies, however it dies.
-pub(crate) fn end_with(parent: Pid) {
+pub(crate) fn die_with(parent: Pid) {
     let asked = set_pdeathsig(Signal::SIGKILL);
     // The parent may have died before the kernel was asked.
     if asked.is_err() || getppid() != parent {

@@ -7,7 +7,7 @@ use common::connection::turn_away;
 use common::{Connection, Listener, Options, Progress, Site, Step, Worker};
 use nix::unistd::{ForkResult, fork, getpid};
 
-use crate::children::{Children, end_with};
+use crate::children::{Children, die_with};
 
 mod children;
 
@@ -27,12 +27,12 @@ fn main() {
         let Some((client, address)) = next else { continue };
         let log = options.log(Worker::Process, address);
         let parent = getpid();
-        // SAFETY: this process has one thread, so the child misses none.
+        // SAFETY: fork copies only the thread that calls it, and this process has no other.
         #[allow(unsafe_code)]
         match (children.count() < MAX_CHILDREN).then(|| unsafe { fork() }) {
             Some(Ok(ForkResult::Child)) => {
                 drop(listener);
-                end_with(parent);
+                die_with(parent);
                 serve(client, Connection::once(site, options, log), options);
                 process::exit(0);
             }

@@ -28,7 +28,7 @@ fn main() {
     while let Some((client, address)) = listener.accept() {
         number += 1;
         let log = options.log(Worker::Coroutine(number), address);
-        let spare = client.try_clone();
+        let second_handle = client.try_clone();
         let started = PLACES.take().is_some_and(|place| {
             let work = move || {
                 serve(client, Connection::once(site, options, log), options);
@@ -37,10 +37,10 @@ fn main() {
             // may panics when it cannot get a stack.
             catch_unwind(AssertUnwindSafe(|| go!(work))).is_ok()
         });
-        // No room, or nothing to run it on. What was meant to be run is gone then, the client too; this
-        // second handle remains to say so with.
-        if let (false, Ok(spare)) = (started, spare) {
-            turn_away(spare, site, options, log);
+        // No room, or the start failed and dropped the client together with its work. The second handle
+        // is there to answer 503 with.
+        if let (false, Ok(client)) = (started, second_handle) {
+            turn_away(client, site, options, log);
         }
     }
     // New clients are refused from here on; those who are here get the answer that has begun.

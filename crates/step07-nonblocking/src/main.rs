@@ -30,7 +30,7 @@ fn main() {
         // Has anybody sent something? retain_mut walks the list once and keeps who stays. Removing
         // from a list by hand while walking it skips the client behind the one that left.
         clients.retain_mut(|client| {
-            let (found, stays) = client.listen(options.timeout);
+            let (found, stays) = client.hear(options.timeout);
             tally.looked(found);
             stays
         });
@@ -62,7 +62,7 @@ impl Client {
     }
 
     /// Reads what has come. Returns whether there was anything, and whether the client stays.
-    fn listen(&mut self, timeout: Duration) -> (bool, bool) {
+    fn hear(&mut self, timeout: Duration) -> (bool, bool) {
         let mut buffer = [0; 4096];
         match self.stream.read(&mut buffer) {
             Ok(0) => self.log.line("went"),
@@ -78,6 +78,7 @@ impl Client {
                     return (false, true);
                 }
                 self.log.line(format_args!("silent for {} s, let go", timeout.as_secs_f64()));
+                return (false, false);
             }
             Err(error) => self.log.line(format_args!("lost: {error}")),
         }

@@ -33,6 +33,7 @@ fn main() {
 }
 
 fn run(options: &'static Options, site: &'static Site, listener: Listener) -> io::Result<()> {
+    // On Linux, mio's Poll is epoll(7).
     let poll = Poll::new()?;
     let registry = poll.registry();
     registry.register(&mut SourceFd(&options.stop.as_raw_fd()), STOP, Interest::READABLE)?;
@@ -55,7 +56,8 @@ fn run(options: &'static Options, site: &'static Site, listener: Listener) -> io
         last_moment: None,
     };
     while !server.has_finished() {
-        // The one place where this process waits. It costs nothing until the kernel has a name.
+        // The one place where this process waits, asleep, until the kernel names who is ready or the
+        // next deadline comes.
         let patience = server.patience();
         match server.poll.poll(&mut events, patience) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -100,8 +102,8 @@ struct Client {
 }
 
 impl Server {
-    /// Accepts until nobody is waiting: the kernel names the listener again only when somebody new
-    /// comes.
+    /// Accepts until nobody is waiting, since the kernel names the listener again only when somebody
+    /// new comes; or a fair share, and the rest after the others have had their turn.
     fn accept(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
             let Some(listener) = &self.listener else { return };
@@ -143,7 +145,15 @@ impl Server {
             Progress::Closed => {
                 self.deadlines.remove(&(client.entry, token));
                 self.clients.remove(&token);
+                return;
             }
+        }
+        // A last answer brings the deadline nearer; an entry must not be later than that.
+        let deadline = client.connection.deadline();
+        if deadline < client.entry {
+            self.deadlines.remove(&(client.entry, token));
+            self.deadlines.insert((deadline, token));
+            client.entry = deadline;
         }
     }
 
