@@ -29,7 +29,7 @@ fn main() {
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit();
 }
 
-const FILES: [Scenario; 15] = [
+const FILES: [Scenario; 16] = [
     ("a byte now and then does not put off the end of a head", |step| {
         let server = start(step, &["--timeout", "1"])?;
         let mut slow = server.connect()?;
@@ -104,9 +104,28 @@ const FILES: [Scenario; 15] = [
             client.send(request)?;
             client.finish()?;
             let came = client.read_to_end()?;
-            ensure!(!came.starts_with(b"HTTP/1.1 200"), "{request:?} was answered with 200");
+            let came = String::from_utf8_lossy(&came);
+            ensure!(!came.starts_with("HTTP/1.1 200"), "{request:?} was answered with 200");
+            let answers = came.matches("HTTP/1.1 ").count();
+            ensure!(answers <= 1, "{request:?} was answered {answers} times");
         }
         serves(&server)
+    }),
+    ("bytes that come after the last request do not destroy its answer", |step| {
+        let fixture = Fixture::with_big_file()?;
+        let server = start_with(step, &fixture, &[])?;
+        let mut client = server.connect()?;
+        setsockopt(client.stream(), sockopt::RcvBuf, &(64 * 1024))?;
+        client.send("GET /1k.bin HTTP/1.0\r\n\r\n")?;
+        client.send("GET /index.html HTTP/1.0\r\n\r\n")?;
+        ensure!(client.answer()?.body.len() == 1000, "not the whole answer");
+        let mut client = server.connect()?;
+        setsockopt(client.stream(), sockopt::RcvBuf, &(64 * 1024))?;
+        client.send("GET /big.bin HTTP/1.0\r\n\r\n")?;
+        client.read_head()?;
+        client.send("GET /index.html HTTP/1.0\r\n\r\n")?;
+        ensure!(is_big(&client.read_to_end()?), "not the whole file");
+        Ok(())
     }),
     ("after a refusal the server reads on for seconds, not for the timeout", |step| {
         let server = start(step, &["--timeout", "40"])?;

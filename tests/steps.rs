@@ -715,7 +715,7 @@ const STEP_03: [Check; 2] = [
     }),
 ];
 
-const STEP_04: [Check; 3] = [
+const STEP_04: [Check; 5] = [
     ("reaps two hundred children that end together", |step| {
         let server = start(step, &["--quiet", "--timeout", "60"])?;
         let clients: Vec<Client> = (0..200).map(|_| server.connect()).collect::<Result<_, _>>()?;
@@ -741,6 +741,27 @@ const STEP_04: [Check; 3] = [
         client.answer()?;
         ensure!(client.read_to_end()?.is_empty(), "no end after the answer");
         Ok(())
+    }),
+    ("lets its children finish when Ctrl-C reaches the whole group", |step| {
+        let fixture = Fixture::with_big_file()?;
+        let mut server = start_with(step, &fixture, &[])?;
+        let mut client = slow_client(&server)?;
+        client.get("/big.bin")?;
+        client.read_head()?;
+        server.signal_group(Signal::SIGINT)?;
+        wait_until("new clients are refused", PATIENCE, || server.refuses())?;
+        read_big_body(&mut client, 0)?;
+        let (status, _) = server.wait(PATIENCE)?;
+        ensure!(status.success(), "{status}");
+        Ok(())
+    }),
+    ("counts its children also when it was started with SIGCHLD ignored", |step| {
+        let inner = command(step, &["--quiet"])?;
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "trap '' CHLD; exec \"$@\"", "sh"]);
+        shell.arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
+        let server = Server::start(&mut shell)?;
+        (0..1100).try_for_each(|_| still_serves(step, &server))
     }),
     ("takes its children along when it is killed", |step| {
         let mut server = start(step, &["--timeout", "60"])?;

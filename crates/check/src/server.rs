@@ -121,6 +121,14 @@ impl Server {
         Ok(kill(self.leader(), signal)?)
     }
 
+    /// Sends a signal to the server's whole process group, as a terminal does at Ctrl-C.
+    ///
+    /// # Errors
+    /// Nobody of the group is left.
+    pub fn signal_group(&self, signal: Signal) -> Result<(), Failure> {
+        Ok(killpg(self.leader(), signal)?)
+    }
+
     /// Waits for the end of the server's first process, and says how it ended and how long it took.
     ///
     /// # Errors

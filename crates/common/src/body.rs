@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 
 use regex::bytes::Regex;
 
-use crate::request::{BodyLength, Line, MAX_CHUNK_LINE, Parsed, Problem, regex, take_line};
+use crate::request::{
+    BodyLength, Line, MAX_CHUNK_LINE, Parsed, Problem, is_field_line, regex, take_line,
+};
 
 /// The longest body, in bytes as sent, that is read so that the connection can go on. A longer one
 /// ends the connection after the answer.
@@ -116,7 +118,8 @@ impl UnreadBody {
             Next::ChunkEnd if line.is_empty() => Ok(Next::ChunkSize),
             Next::ChunkEnd => Err(Problem::bad_request("A chunk is longer than its size says.")),
             Next::Trailer if line.is_empty() => Ok(Next::Nothing),
-            Next::Trailer => Ok(Next::Trailer),
+            Next::Trailer if is_field_line(line) => Ok(Next::Trailer),
+            Next::Trailer => Err(Problem::bad_request("A trailer line is not a field.")),
             _ => {
                 let size = CHUNK_SIZE.captures(line).and_then(|parts| {
                     u64::from_str_radix(str::from_utf8(&parts[1]).ok()?, 16).ok()
@@ -182,7 +185,12 @@ mod tests {
             let (_, parsed) = skip_all(BodyLength::Chunked, bytes.as_bytes());
             assert!(matches!(parsed, Parsed::Bad(_)), "{body:?}: {parsed:?}");
         }
-        for bytes in ["5\r\nhello!\r\n", "5\nhello\r\n"] {
+        for bytes in [
+            "5\r\nhello!\r\n",
+            "5\nhello\r\n",
+            "0\r\nGET / HTTP/1.1\r\n\r\n",
+            "0\r\n folded\r\n\r\n",
+        ] {
             let (_, parsed) = skip_all(BodyLength::Chunked, bytes.as_bytes());
             assert!(matches!(parsed, Parsed::Bad(_)), "{bytes:?}: {parsed:?}");
         }

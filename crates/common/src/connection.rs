@@ -20,7 +20,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::body::UnreadBody;
 use crate::options::{Log, Options};
-use crate::request::{Parsed, Problem, Request, parse};
+use crate::request::{Parsed, Problem, Request, is_worth_parsing, parse};
 use crate::response::{Body, FilePart, Response, Status};
 use crate::site::Site;
 
@@ -77,6 +77,10 @@ pub struct Connection {
     finish_by: Option<Instant>,
     phase: Phase,
     input: Vec<u8>,
+    /// How much of `input` was an incomplete head when it was last parsed.
+    parsed: usize,
+    /// Whether the client has said that it sends nothing more.
+    has_client_finished: bool,
     unread_body: UnreadBody,
     answer: Option<Answer>,
     deadline: Instant,
@@ -90,9 +94,9 @@ enum Phase {
     Open,
     /// The answer that is going out is the last one.
     Closing,
-    /// The last answer is out, and the client may still be sending. Closing now would make the
-    /// kernel reset the connection, and the reset can overtake the answer; so the rest is read and
-    /// thrown away first. RFC 9112 §9.6.
+    /// The last answer has been written, and the client has been told that nothing more comes. If it
+    /// were still sending, closing now would make the kernel reset the connection and drop what has
+    /// not arrived yet; so what it sends is read and thrown away until it closes too. RFC 9112 §9.6.
     Lingering,
     Closed,
 }
@@ -140,6 +144,8 @@ impl Connection {
             finish_by: None,
             phase: Phase::Open,
             input: Vec::new(),
+            parsed: 0,
+            has_client_finished: false,
             unread_body: UnreadBody::new(crate::request::BodyLength::Bytes(0)),
             answer: None,
             deadline: Instant::now() + options.timeout,
@@ -165,15 +171,15 @@ impl Connection {
         self.deadline
     }
 
-    /// Asks for an end: an answer that has begun goes out whole, if one timeout is enough for it, and
-    /// a connection that is idle is closed by the next [`Connection::advance`].
+    /// Asks for an end: a request that has begun is answered, if one timeout is enough for it, and a
+    /// connection that has none is closed by the next [`Connection::advance`].
     pub fn finish(&mut self) {
         self.finish_by.get_or_insert_with(|| Instant::now() + self.options.timeout);
     }
 
     /// Whether no request has begun and no answer is going out.
     pub fn is_idle(&self) -> bool {
-        self.phase == Phase::Open && self.answer.is_none() && !self.client_may_be_sending()
+        self.phase == Phase::Open && self.has_no_request()
     }
 
     /// How many bytes have been read and written so far.
@@ -190,7 +196,7 @@ impl Connection {
             return self.write(stream, now);
         }
         match self.phase {
-            Phase::Open if self.finish_by.is_some() && self.is_idle() => {
+            Phase::Open if self.finish_by.is_some() && self.has_no_request() => {
                 self.close("closed while it was idle");
             }
             Phase::Open => {
@@ -198,7 +204,7 @@ impl Connection {
                     return self.read(stream, now);
                 }
             }
-            Phase::Closing if self.client_may_be_sending() && stream.finish_writing().is_ok() => {
+            Phase::Closing if !self.has_client_finished && stream.finish_writing().is_ok() => {
                 self.phase = Phase::Lingering;
                 self.deadline = now + LINGER.min(self.options.timeout);
             }
@@ -210,8 +216,10 @@ impl Connection {
         ControlFlow::Continue(())
     }
 
-    fn client_may_be_sending(&self) -> bool {
-        !self.input.is_empty() || !self.unread_body.is_finished()
+    /// Whether there is nothing to answer: no byte of a head has come, and what may be left of a body
+    /// belongs to a request that has its answer.
+    fn has_no_request(&self) -> bool {
+        self.answer.is_none() && (self.input.is_empty() || !self.unread_body.is_finished())
     }
 
     /// Reads once. What is not a whole request stays in `input`.
@@ -251,13 +259,15 @@ impl Connection {
     }
 
     fn client_has_finished(&mut self) {
-        if self.input.is_empty() || self.input == b"\r\n" {
+        self.has_client_finished = true;
+        // In the middle of a body: its request has been answered already.
+        let is_between_requests = self.input.is_empty() || self.input == b"\r\n";
+        if is_between_requests || !self.unread_body.is_finished() {
             self.input.clear();
             self.close("closed by the client");
         } else {
             let reason = "The request ended before the empty line that ends its head.";
             self.refuse(Problem::bad_request(reason));
-            // Nothing more can come, so there is nothing to linger for.
             self.input.clear();
         }
     }
@@ -276,12 +286,13 @@ impl Connection {
             }
             return true;
         }
-        if self.input.is_empty() {
+        if self.input.is_empty() || !is_worth_parsing(&self.input, self.parsed) {
             return false;
         }
         let input = mem::take(&mut self.input);
         let length = match parse(&input) {
             Parsed::Incomplete => {
+                self.parsed = input.len();
                 self.input = input;
                 return false;
             }
@@ -290,12 +301,14 @@ impl Connection {
                 request.length
             }
             Parsed::Bad(problem) => {
+                self.input = input;
                 self.refuse(problem);
-                0
+                return true;
             }
         };
         self.input = input;
         self.input.drain(..length);
+        self.parsed = 0;
         true
     }
 
@@ -329,9 +342,12 @@ impl Connection {
 
     /// Answers with what was wrong. Nothing after a bad request can be trusted, so it is the last.
     fn refuse(&mut self, problem: Problem) {
+        // Whatever is wrong with a HEAD, its answer has no body (RFC 9110 §9.3.2).
+        let start = self.input.strip_prefix(b"\r\n").unwrap_or(&self.input);
+        let is_head = start.starts_with(b"HEAD ");
         let response = Response::page(problem.status, &problem.reason);
         self.phase = Phase::Closing;
-        self.send(response, false, Some("close"), format!("refused: {}", problem.reason));
+        self.send(response, is_head, Some("close"), format!("refused: {}", problem.reason));
     }
 
     /// Turns a response into bytes: the head, and all of a body that fits.
@@ -431,14 +447,7 @@ impl Connection {
         self.input.clear();
         match self.fill_input(stream) {
             Ok(0) => self.close("closed"),
-            Ok(_) => {
-                let was_in_body = !self.unread_body.is_finished();
-                let (length, _) = self.unread_body.skip(&self.input);
-                // All that the client had announced is here, so it is not in the middle of anything.
-                if was_in_body && self.unread_body.is_finished() && length == self.input.len() {
-                    self.close("closed");
-                }
-            }
+            Ok(_) => {}
             Err(error) if is_interrupted(&error) => {}
             Err(error) if would_block(&error) => return ControlFlow::Break(Progress::WantsRead),
             Err(_) => self.close("closed"),
@@ -457,7 +466,7 @@ impl Connection {
                 ));
             }
             Phase::Lingering | Phase::Closing => self.close("closed"),
-            Phase::Open if self.input.is_empty() => {
+            Phase::Open if self.has_no_request() => {
                 self.close(format_args!("silent for {timeout} s, closed"))
             }
             Phase::Open => {
@@ -496,7 +505,6 @@ pub fn turn_away(mut client: TcpStream, site: &'static Site, options: &'static O
     let reason = "The server has as many clients as it can take. Try again in a moment.";
     connection.refuse(Problem::new(Status::SERVICE_UNAVAILABLE, reason));
     // Its request is read as far as it has come, so that closing does not reset the connection.
-    connection.unread_body = UnreadBody::new(crate::request::BodyLength::Chunked);
     if client.set_nonblocking(true).is_ok() {
         connection.advance(&mut client);
     }

@@ -242,9 +242,10 @@ impl Options {
     }
 
     /// How often a read or write that does not move gives up, so that its step can look at the
-    /// connection's deadline and at Ctrl-C: a tenth of the timeout, and at least a millisecond.
+    /// connection's deadline and at Ctrl-C: a tenth of the timeout, at least a millisecond and at
+    /// most a second.
     pub fn tick(&self) -> Duration {
-        (self.timeout / 10).max(Duration::from_millis(1))
+        (self.timeout / 10).clamp(Duration::from_millis(1), Duration::from_secs(1))
     }
 
     /// Whether `--quiet` was given.

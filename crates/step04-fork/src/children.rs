@@ -7,6 +7,7 @@ use std::process;
 use std::time::{Duration, Instant};
 
 use common::Options;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -50,17 +51,24 @@ impl Children {
     /// do not queue, signal(7), so the answer lies in asking until there is none left.
     pub(crate) fn reap(&mut self) {
         while let Ok(Some(_)) = self.ended.read_signal() {}
-        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            match status {
-                WaitStatus::StillAlive => break,
-                ended => ended.pid().map(|child| self.running.remove(&child)),
-            };
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => return,
+                Ok(ended) => {
+                    ended.pid().map(|child| self.running.remove(&child));
+                }
+                Err(Errno::EINTR) => {}
+                // No child at all. Who starts this program with SIGCHLD ignored makes the kernel
+                // reap by itself, and then nobody else says so.
+                Err(_) => return self.running.clear(),
+            }
         }
     }
 
     /// Lets the children finish their answers, for `timeout` at most. Who is not done by then dies with
     /// this process.
     pub(crate) fn finish(mut self, timeout: Duration) {
+        self.reap();
         for &child in &self.running {
             let _ = kill(child, Signal::SIGTERM);
         }

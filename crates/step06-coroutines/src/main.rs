@@ -2,9 +2,11 @@
 
 use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use common::connection::turn_away;
 use common::{Connection, Listener, Options, Places, Progress, Site, Step, Worker};
+use may::coroutine::sleep;
 use may::go;
 use may::io::CoIo;
 
@@ -58,7 +60,14 @@ fn serve(client: TcpStream, mut connection: Connection, options: &Options) {
     // The same length each time: may keeps a list for every length of timeout it has ever seen.
     let _ = client.set_read_timeout(Some(options.tick()));
     let _ = client.set_write_timeout(Some(options.tick()));
-    while connection.advance(&mut client) != Progress::Closed {
+    loop {
+        match connection.advance(&mut client) {
+            Progress::Closed => return,
+            // A client that is always ready would keep its thread for itself. yield_now is not enough:
+            // the thread would go on without asking epoll who else is ready.
+            Progress::HasMore => sleep(Duration::from_millis(1)),
+            Progress::WantsRead | Progress::WantsWrite => {}
+        }
         if options.stop.requested() {
             connection.finish();
         }

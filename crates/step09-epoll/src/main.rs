@@ -52,7 +52,7 @@ fn run(options: &'static Options, site: &'static Site, listener: Listener) -> io
         clients: HashMap::new(),
         next_token: LISTENER.0 + 1,
         deadlines: BTreeSet::new(),
-        unfinished: Vec::new(),
+        unfinished: BTreeSet::new(),
         last_moment: None,
     };
     while !server.has_finished() {
@@ -89,7 +89,7 @@ struct Server {
     deadlines: BTreeSet<(Instant, Token)>,
     /// Who has had a fair share and could go on. The kernel names a client when something changes,
     /// and for these nothing will: they are still ready.
-    unfinished: Vec<Token>,
+    unfinished: BTreeSet<Token>,
     /// After Ctrl-C, when to leave whether all answers are out or not.
     last_moment: Option<Instant>,
 }
@@ -112,7 +112,7 @@ impl Server {
                 self.options.warn(format_args!("cannot serve {address}: {error}"));
             }
         }
-        self.unfinished.push(LISTENER);
+        self.unfinished.insert(LISTENER);
     }
 
     fn welcome(&mut self, stream: std::net::TcpStream, address: SocketAddr) -> io::Result<()> {
@@ -141,7 +141,9 @@ impl Server {
         let Some(client) = self.clients.get_mut(&token) else { return };
         match client.connection.advance(&mut client.stream) {
             Progress::WantsRead | Progress::WantsWrite => {}
-            Progress::HasMore => self.unfinished.push(token),
+            Progress::HasMore => {
+                self.unfinished.insert(token);
+            }
             Progress::Closed => {
                 self.deadlines.remove(&(client.entry, token));
                 self.clients.remove(&token);
