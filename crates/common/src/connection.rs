@@ -3,10 +3,6 @@
 //! [`Connection::advance`] does what can be done now and says what it waits for. A blocking stream
 //! hardly ever says "would block", so steps 03 to 06 call it in a loop; steps 08 and 09 call it when
 //! there is something to do. It never waits by itself.
-//!
-//! What one connection can make the server hold: while a head arrives, at most the limits of
-//! [`crate::request`] and one read more, 28 KiB; while an answer leaves, one head and [`CHUNK`];
-//! nothing but this struct while it is idle. It does not read while it has something to write.
 
 use std::io::{self, Read, Write};
 use std::mem;
@@ -67,6 +63,11 @@ impl<S: Read + Write + AsRawFd> Stream for S {
 }
 
 /// One client's conversation: requests in, answers out, in order.
+///
+/// What one connection can make the server hold: while a head arrives, at most the limits of
+/// [`crate::request`] and one read more, 28 KiB; while an answer leaves, one head and [`CHUNK`];
+/// nothing but this struct while it is idle. It does not read while it has something to write, so a
+/// client that sends requests and takes no answers fills its own buffers.
 #[derive(Debug)]
 pub struct Connection {
     site: &'static Site,

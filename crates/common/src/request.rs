@@ -46,9 +46,8 @@ pub(crate) fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).expect("a constant pattern")
 }
 
-/// Compiles the patterns now. Step 06 calls this before its first coroutine: compiling needs more
-/// stack than a coroutine has.
-pub fn compile_patterns() {
+/// Compiles the patterns of all modules.
+pub(crate) fn compile_patterns() {
     for pattern in [&REQUEST_LINE, &FIELD_LINE, &HOST, &ABSOLUTE_FORM, &ENDS_CHUNKED] {
         LazyLock::force(pattern);
     }

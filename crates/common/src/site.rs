@@ -18,7 +18,7 @@ use percent_encoding::percent_decode_str;
 use regex::bytes::Regex;
 
 use crate::options::Options;
-use crate::request::{Fields, Request, regex};
+use crate::request::{Fields, Request, compile_patterns as compile_all_patterns, regex};
 use crate::response::{Body, FilePart, Response, Status};
 
 /// The methods of RFC 9110 and RFC 5789 that a server of files has no use for. They are known, so the
@@ -47,7 +47,11 @@ pub struct Site {
 impl Site {
     /// Opens the folder that the reader asked for. When it cannot be served, ends the process with
     /// status 2 and a line that says why.
+    ///
+    /// Compiles the patterns too, once and for all: a child process would have to do it again, and a
+    /// coroutine has too small a stack for it.
     pub fn open_or_exit(options: &Options) -> &'static Site {
+        compile_all_patterns();
         match Site::open(options.root()) {
             Ok(site) => Box::leak(Box::new(site)),
             Err(error) => options.exit_cannot_serve(&error),

@@ -22,8 +22,6 @@ fn main() {
         Options::parse(Step::with_files(env!("CARGO_PKG_NAME"), "a coroutine per connection"));
     let site = Site::open_or_exit(options);
     let listener = Listener::bind_or_exit(options);
-    // Compiling a regular expression takes more stack than a coroutine has.
-    common::request::compile_patterns();
     may::config().set_stack_size(STACK_SIZE);
 
     let mut number = 0;
