@@ -429,10 +429,7 @@ const FILES: [Check; 12] = [
         client.get("/big.bin")?;
         client.read_head()?;
         server.signal(Signal::SIGTERM)?;
-        if step.is_concurrent {
-            // Step 03 closes its listener only after the client it is busy with.
-            wait_until("new clients are refused", PATIENCE, || server.refuses())?;
-        }
+        wait_until("new clients are refused", PATIENCE, || server.refuses())?;
         read_big_body(&mut client, 0)?;
         let (status, _) = server.wait(PATIENCE)?;
         ensure!(status.success(), "{status}");
@@ -456,17 +453,10 @@ const FILES: [Check; 12] = [
         client.get("/big.bin")?;
         client.read_head()?;
         server.signal(Signal::SIGINT)?;
-        if step.is_concurrent {
-            wait_until("new clients are refused", PATIENCE, || server.refuses())?;
-        }
-        // Step 03 looks up every tenth of the timeout; until then a second signal is not told from
-        // the first.
-        let mut status = None;
-        wait_until("the server ends", PATIENCE, || {
-            let _ = server.signal(Signal::SIGINT);
-            status = server.wait(Duration::ZERO).ok();
-            status.is_some()
-        })?;
+        wait_until("new clients are refused", PATIENCE, || server.refuses())?;
+        server.signal(Signal::SIGINT)?;
+        let (_, time) = server.wait(PATIENCE)?;
+        ensure!(time < Duration::from_secs(10), "only after {time:?}");
         wait_until("nobody stays behind", PATIENCE, || server.children().is_empty())
     }),
 ];

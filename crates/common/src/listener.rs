@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{Backlog, listen, setsockopt, sockopt};
+use nix::sys::socket::{Backlog, Shutdown, listen, setsockopt, shutdown, sockopt};
 use nix::sys::time::TimeVal;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use crate::options::Options;
 
@@ -128,6 +128,12 @@ impl Listener {
             }
         }
         None
+    }
+
+    /// Refuses new clients from now on, while a step that has no other thread is still busy.
+    pub fn close(&self) {
+        // Shutting down a listening socket ends the listening. It can only fail if it is over already.
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Read);
     }
 
     /// How long to wait before the next [`Listener::try_accept`] is worth it; `None` when there is

@@ -25,9 +25,13 @@ fn serve(
 ) {
     while connection.advance(&mut client) != Progress::Closed {
         // A browser opens spare connections and may never use them. While others wait, a client that
-        // does not begin is let go after a tenth of the timeout; one that has begun has all of it.
+        // does not begin is let go after a second (a tick); one that has begun has all of its time.
         let is_spare = connection.is_idle() && listener.has_client();
-        if is_spare || options.stop.requested() {
+        if is_spare {
+            connection.finish();
+        }
+        if options.stop.requested() {
+            listener.close();
             connection.finish();
         }
     }
