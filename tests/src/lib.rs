@@ -128,10 +128,12 @@ pub fn trial(
     })
 }
 
-/// Lets this process hold as many connections as the system allows.
-pub fn raise_descriptor_limit() {
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+/// Lets this process hold as many connections as the system allows, and returns how many that is.
+pub fn raise_descriptor_limit() -> u64 {
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => 0,
     }
 }
 
