@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use check::{Answer, Client, Failure, Fixture, Server};
+use check::{Client, Failure, Fixture, Server};
 use libtest_mimic::{Arguments, Trial};
 use tests::{STEPS, Step, command, ensure, trial};
 
@@ -73,19 +73,13 @@ fn start_with_faults(
     Server::start(&mut strace)
 }
 
-fn get(server: &Server, target: &str) -> Result<Answer, Failure> {
-    let mut client = server.connect()?;
-    client.get(target)?;
-    client.answer()
-}
-
 fn survives_failing_accepts(step: Step) -> Result<(), Failure> {
     let fixture = Fixture::new()?;
     for error in ACCEPT_ERRORS {
         let server =
             start_with_faults(step, &fixture, &[&format!("accept4:error={error}:when=2+3")])?;
         for _ in 0..12 {
-            ensure!(get(&server, "/")?.status == 200, "{error}: not 200");
+            ensure!(server.get("/")?.status == 200, "{error}: not 200");
         }
     }
     Ok(())
@@ -101,11 +95,11 @@ fn survives_interruptions(step: Step) -> Result<(), Failure> {
         &[&injection, "read,write,pread64:error=EINTR:when=60+2"],
     )?;
     for _ in 0..60 {
-        let answer = get(&server, "/")?;
+        let answer = server.get("/")?;
         ensure!(answer.status == 200, "status {}", answer.status);
     }
     if step.serves_files {
-        let answer = get(&server, "/big.bin")?;
+        let answer = server.get("/big.bin")?;
         let is_whole =
             (0_u64..).zip(&answer.body).all(|(at, byte)| *byte == check::fixture::big_byte(at));
         ensure!(answer.body.len() as u64 == check::fixture::BIG && is_whole, "bytes are wrong");
@@ -122,7 +116,7 @@ fn cuts_short(step: Step) -> Result<(), Failure> {
     ensure!(head.status == 200, "status {}", head.status);
     let body = client.read_to_end()?;
     ensure!((body.len() as u64) < check::fixture::BIG, "the whole file came");
-    ensure!(get(&server, "/")?.status == 200, "the next client");
+    ensure!(server.get("/")?.status == 200, "the next client");
     Ok(())
 }
 
@@ -132,12 +126,12 @@ fn says_why(step: Step) -> Result<(), Failure> {
         [("EMFILE", 503), ("EACCES", 403), ("EIO", 500), ("ENOENT", 404), ("ELOOP", 404)]
     {
         let server = start_with_faults(step, &fixture, &[&format!("openat2:error={error}")])?;
-        let answer = get(&server, "/")?;
+        let answer = server.get("/")?;
         ensure!(answer.status == status, "{error}: status {}, wanted {status}", answer.status);
     }
     // The head has not left when the first read fails, so the client can still be told.
     let server = start_with_faults(step, &fixture, &["pread64:error=EIO:when=5+"])?;
-    let mut statuses = (0..8).map(|_| get(&server, "/1k.bin").map(|answer| answer.status));
+    let mut statuses = (0..8).map(|_| server.get("/1k.bin").map(|answer| answer.status));
     if step.is_persistent || step.name == "step03-static-files" {
         ensure!(statuses.any(|status| status.is_ok_and(|status| status == 500)), "no 500");
     }
@@ -148,7 +142,7 @@ fn sheds(step: Step, injection: &str) -> Result<(), Failure> {
     let fixture = Fixture::new()?;
     let server = start_with_faults(step, &fixture, &[injection])?;
     let statuses: Vec<u16> =
-        (0..12).map(|_| get(&server, "/").map(|answer| answer.status)).collect::<Result<_, _>>()?;
+        (0..12).map(|_| server.get("/").map(|answer| answer.status)).collect::<Result<_, _>>()?;
     for status in [200, 503] {
         let count = statuses.iter().filter(|&&seen| seen == status).count();
         ensure!(count >= 4, "{count} answers with {status}: {statuses:?}");

@@ -331,9 +331,7 @@ const PERSISTENT: [Scenario; 3] = [
 ];
 
 fn serves(server: &Server) -> Outcome {
-    let mut client = server.connect()?;
-    client.get("/")?;
-    let status = client.answer()?.status;
+    let status = server.get("/")?.status;
     ensure!(status == 200, "status {status}");
     Ok(())
 }

@@ -13,8 +13,7 @@ use check::{Client, Failure, Fixture, Server, wait_until};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 use tests::{
-    STEPS, Step, command, command_with_descriptors, ensure, raise_descriptor_limit, start,
-    start_with, trial,
+    STEPS, Step, command, ensure, raise_descriptor_limit, start, start_with, trial, under_shell,
 };
 
 /// A bound for what hangs; nothing here is a measurement.
@@ -131,10 +130,7 @@ const EVERY_SERVER: [Check; 9] = [
         server.close_stdout();
         still_serves(step, &server)?;
         // Server::start takes stderr for itself, so a shell sends it to the full device.
-        let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", "exec \"$@\" 2>/dev/full", "sh"]);
-        shell.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
-        let server = Server::start(&mut shell)?;
+        let server = Server::start(&mut under_shell("exec 2>/dev/full", &command))?;
         still_serves(step, &server)?;
         still_serves(step, &server)
     }),
@@ -216,8 +212,8 @@ const EVERY_SERVER: [Check; 9] = [
         still_serves(step, &server)
     }),
     ("runs out of descriptors without spinning, and recovers", |step| {
-        let mut command = command_with_descriptors(step, 32, &["--timeout", "60"])?;
-        let server = Server::start(&mut command)?;
+        let inner = command(step, &["--timeout", "60"])?;
+        let server = Server::start(&mut under_shell("ulimit -n 32", &inner))?;
         let clients: Vec<Client> = (0..100).map(|_| server.connect()).collect::<Result<_, _>>()?;
         if step.idles_for_free {
             let ticks = ticks_in_a_second(&server)?;
@@ -272,21 +268,21 @@ const FILES: [Check; 12] = [
             ("/big.png", "big.png", "image/png"),
             ("/favicon.ico", "favicon.ico", "image/x-icon"),
         ] {
-            let answer = get(&server, target)?;
+            let answer = server.get(target)?;
             ensure!(answer.status == 200, "{target}: status {}", answer.status);
             ensure!(answer.body == fs::read(demo.join(file))?, "{target}: not the file's bytes");
             ensure!(answer.field("content-type") == Some(content_type), "{target}: {answer:?}");
             ensure!(answer.field("server") == Some(step.name), "{target}: no Server field");
             ensure!(answer.field("date").is_some(), "{target}: no Date field");
         }
-        let answer = get(&server, "/models")?;
+        let answer = server.get("/models")?;
         ensure!(answer.status == 301 && answer.field("location") == Some("/models/"), "{answer:?}");
-        ensure!(get(&server, "/nothing").map(|answer| answer.status)? == 404, "not 404");
+        ensure!(server.get("/nothing").map(|answer| answer.status)? == 404, "not 404");
         Ok(())
     }),
     ("answers HEAD with the head of a GET and no body", |step| {
         let server = start(step, &[])?;
-        let full = get(&server, "/news.html")?;
+        let full = server.get("/news.html")?;
         let mut client = server.connect()?;
         client.send("HEAD /news.html HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")?;
         let head = client.answer_to_head()?;
@@ -309,17 +305,14 @@ const FILES: [Check; 12] = [
             "/%2fetc/passwd",
             "/index.html%00",
         ] {
-            let answer = get(&server, target)?;
+            let answer = server.get(target)?;
             ensure!((400..500).contains(&answer.status), "{target}: status {}", answer.status);
             ensure!(!contains(&answer.body, SECRET), "{target}: the secret came");
         }
-        ensure!(
-            get(&server, "/link_in")?.status == 200,
-            "a link inside the folder is not followed"
-        );
-        ensure!(get(&server, "/a%20b.txt?x=1")?.body == b"a b\n", "a name with a space");
-        ensure!(get(&server, "/empty.bin")?.body.is_empty(), "an empty file");
-        ensure!(get(&server, "/noindex/")?.status == 404, "a folder without index.html");
+        ensure!(server.get("/link_in")?.status == 200, "a link inside the folder is not followed");
+        ensure!(server.get("/a%20b.txt?x=1")?.body == b"a b\n", "a name with a space");
+        ensure!(server.get("/empty.bin")?.body.is_empty(), "an empty file");
+        ensure!(server.get("/noindex/")?.status == 404, "a folder without index.html");
         Ok(())
     }),
     ("does not serve a device, a pipe or a socket", |step| {
@@ -330,7 +323,7 @@ const FILES: [Check; 12] = [
         let _socket = std::os::unix::net::UnixListener::bind(root.join("socket"))?;
         let server = start_with(step, &fixture, &[])?;
         for target in ["/zero", "/pipe", "/socket"] {
-            let answer = get(&server, target)?;
+            let answer = server.get(target)?;
             ensure!(answer.status == 404, "{target}: status {}", answer.status);
         }
         Ok(())
@@ -462,12 +455,6 @@ const FILES: [Check; 12] = [
     }),
 ];
 
-fn get(server: &Server, target: &str) -> Result<check::Answer, Failure> {
-    let mut client = server.connect()?;
-    client.get(target)?;
-    client.answer()
-}
-
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
@@ -530,7 +517,7 @@ const CONCURRENT: [Check; 4] = [
                         for number in 0..300 {
                             let name =
                                 format!("gallery/{:03}.png", (worker * 31 + number * 7) % 100 + 1);
-                            let answer = get(server, &format!("/{name}"))?;
+                            let answer = server.get(&format!("/{name}"))?;
                             ensure!(
                                 answer.body == fs::read(demo.join(&name))?,
                                 "{name}: another's answer"
@@ -587,7 +574,7 @@ const PERSISTENT: [Check; 6] = [
         client.send(targets.iter().map(request).collect::<String>())?;
         for target in targets {
             let answer = client.answer()?;
-            let alone = get(&server, target)?;
+            let alone = server.get(target)?;
             ensure!((answer.status, &answer.body) == (alone.status, &alone.body), "{target}");
         }
         Ok(())
@@ -670,7 +657,7 @@ fn takes_five_thousand(step: Step) -> Outcome {
     still_serves(step, &server)?;
     let before = server.descriptors();
     let clients: Vec<Client> = (0..5000).map(|_| server.connect()).collect::<Result<_, _>>()?;
-    let answer = get(&server, "/")?;
+    let answer = server.get("/")?;
     // Steps 04 and 05 have a cap below that.
     let expected = if matches!(step.name, "step04-fork" | "step05-threads") { 503 } else { 200 };
     ensure!(answer.status == expected, "status {}", answer.status);
@@ -748,9 +735,9 @@ const STEP_01: [Check; 3] = [
 const STEP_02: [Check; 2] = [
     ("has one page, and 404 for the rest", |step| {
         let server = start(step, &[])?;
-        let home = get(&server, "/")?;
+        let home = server.get("/")?;
         ensure!(home.status == 200 && home.body == b"<h1>Hello, Welcome!</h1>", "{home:?}");
-        let other = get(&server, "/other")?;
+        let other = server.get("/other")?;
         ensure!(other.status == 404 && other.body == b"<h1>Nothing found</h1>", "{other:?}");
         Ok(())
     }),
@@ -858,10 +845,7 @@ const STEP_04: [Check; 7] = [
     }),
     ("counts its children also when it was started with SIGCHLD ignored", |step| {
         let inner = command(step, &["--quiet"])?;
-        let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", "trap '' CHLD; exec \"$@\"", "sh"]);
-        shell.arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
-        let server = Server::start(&mut shell)?;
+        let server = Server::start(&mut under_shell("trap '' CHLD", &inner))?;
         (0..1100).try_for_each(|_| still_serves(step, &server))
     }),
     ("takes its children along when it is killed", |step| {

@@ -1,7 +1,6 @@
 //! What the tests share: the steps as programs, and a table of what each can do.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -100,21 +99,13 @@ pub fn start_with(step: Step, fixture: &Fixture, arguments: &[&str]) -> Result<S
     Server::start(command(step, arguments)?.arg(fixture.root()))
 }
 
-/// A step under a lower limit of descriptors.
-///
-/// # Errors
-/// The step does not build.
-pub fn command_with_descriptors(
-    step: Step,
-    limit: u32,
-    arguments: &[&str],
-) -> Result<Command, Failure> {
-    let inner = command(step, arguments)?;
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(format!("ulimit -n {limit}; exec \"$@\"")).arg("sh");
-    command.arg(inner.get_program()).args(inner.get_args().collect::<Vec<&OsStr>>());
-    command.stdin(Stdio::null());
-    Ok(command)
+/// A command that a shell starts, after it has changed something of its own: a limit, what a signal
+/// does, where the output goes.
+pub fn under_shell(change: &str, inner: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("{change}; exec \"$@\"")).arg("sh");
+    shell.arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
+    shell
 }
 
 /// A named test of one step.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use crate::{Client, Failure, wait_until};
+use crate::{Answer, Client, Failure, wait_until};
 
 /// How long a server may take to start, and a process to end. Generous: these are bounds for what
 /// hangs, not measurements.
@@ -94,6 +94,16 @@ impl Server {
     /// The server does not accept.
     pub fn connect(&self) -> io::Result<Client> {
         Client::connect(self.address)
+    }
+
+    /// Asks for a target on a connection of its own.
+    ///
+    /// # Errors
+    /// No answer comes.
+    pub fn get(&self, target: &str) -> Result<Answer, Failure> {
+        let mut client = self.connect()?;
+        client.get(target)?;
+        client.answer()
     }
 
     /// Whether a connection is refused, because nobody listens any more.

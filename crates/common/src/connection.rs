@@ -16,7 +16,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::body::UnreadBody;
 use crate::options::{Log, Options};
-use crate::request::{Parsed, Problem, Request, is_worth_parsing, parse};
+use crate::request::{BodyLength, Parsed, Problem, Request, is_worth_parsing, parse};
 use crate::response::{Body, FilePart, Response, Status};
 use crate::site::Site;
 
@@ -147,7 +147,7 @@ impl Connection {
             input: Vec::new(),
             parsed: 0,
             has_client_finished: false,
-            unread_body: UnreadBody::new(crate::request::BodyLength::Bytes(0)),
+            unread_body: UnreadBody::new(BodyLength::Bytes(0)),
             answer: None,
             deadline: Instant::now() + options.timeout,
             answered: 0,
@@ -191,7 +191,7 @@ impl Connection {
     fn take_turn<S: Stream>(&mut self, stream: &mut S) -> ControlFlow<Progress> {
         let now = Instant::now();
         if now >= self.deadline || self.finish_by.is_some_and(|moment| now >= moment) {
-            self.expire(now);
+            self.expire();
         }
         if self.answer.is_some() {
             return self.write(stream, now);
@@ -457,7 +457,7 @@ impl Connection {
     }
 
     /// The deadline has come.
-    fn expire(&mut self, now: Instant) {
+    fn expire(&mut self) {
         let timeout = self.options.timeout.as_secs_f64();
         match self.phase {
             Phase::Closed => {}
@@ -474,7 +474,6 @@ impl Connection {
                 let reason =
                     format!("The head of the request was not complete after {timeout} seconds.");
                 self.refuse(Problem::new(Status::REQUEST_TIMEOUT, reason));
-                self.deadline = now + self.options.timeout;
             }
         }
     }

@@ -60,11 +60,7 @@ impl Listener {
         event: Option<&impl AsFd>,
     ) -> Option<Option<(TcpStream, SocketAddr)>> {
         while !self.options.stop.is_noted() {
-            let pause = self
-                .shortage_until
-                .get()
-                .map(|until| until.saturating_duration_since(Instant::now()));
-            let happened = self.wait(event, pause);
+            let happened = self.wait(event, self.shortage());
             if self.options.stop.requested() {
                 return None;
             }
@@ -82,7 +78,8 @@ impl Listener {
     /// the listening socket is left out: it is ready all the time, and the wait would spin.
     fn wait(&self, event: Option<&impl AsFd>, pause: Option<Duration>) -> bool {
         let stop = self.options.stop.as_fd();
-        let mut fds = vec![PollFd::new(stop, PollFlags::POLLIN)];
+        let mut fds = Vec::with_capacity(3);
+        fds.push(PollFd::new(stop, PollFlags::POLLIN));
         fds.extend(event.map(|event| PollFd::new(event.as_fd(), PollFlags::POLLIN)));
         if pause.is_none() {
             fds.push(PollFd::new(self.socket.as_fd(), PollFlags::POLLIN));
@@ -161,8 +158,8 @@ fn open(options: &Options) -> io::Result<TcpListener> {
     // the client has acknowledged the part before).
     setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
     setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER)?;
-    // A blocking read or write gives up after a tenth of the timeout, so that its step can look at
-    // the connection's deadline and at Ctrl-C, and try again.
+    // A blocking read or write gives up after a tick, so that its step can look at the connection's
+    // deadline and at Ctrl-C, and try again.
     let tick = time_value(options.tick());
     setsockopt(&socket, sockopt::ReceiveTimeout, &tick)?;
     setsockopt(&socket, sockopt::SendTimeout, &tick)?;
@@ -176,7 +173,7 @@ fn time_value(duration: Duration) -> TimeVal {
 
 /// Whether a failed accept means that something has run out. The other errors of accept(2) belong to
 /// one client that has gone away again, and the next accept may succeed.
-pub fn is_shortage(error: &io::Error) -> bool {
+fn is_shortage(error: &io::Error) -> bool {
     !matches!(
         error.raw_os_error().map(Errno::from_raw),
         Some(
