@@ -797,8 +797,10 @@ const STEP_04: [Check; 7] = [
         let server = start(step, &["--quiet"])?;
         for _ in 0..1000 {
             still_serves(step, &server)?;
-            let children = server.children().len();
-            ensure!(children <= 3, "{children} children for one client");
+            // A client sees its end a moment before the child that served it is gone.
+            wait_until("the children of past clients are gone", PATIENCE, || {
+                server.children().len() <= 1
+            })?;
         }
         wait_until("no child is left", PATIENCE, || server.children().is_empty())
     }),
