@@ -29,7 +29,7 @@ fn main() {
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit();
 }
 
-const FILES: [Scenario; 16] = [
+const FILES: [Scenario; 18] = [
     ("a byte now and then does not put off the end of a head", |step| {
         let server = start(step, &["--timeout", "1"])?;
         let mut slow = server.connect()?;
@@ -212,6 +212,50 @@ const FILES: [Scenario; 16] = [
         let mut client = server.connect()?;
         client.get("/big.bin")?;
         ensure!(client.answer()?.body == b"new\n", "not the new version");
+        Ok(())
+    }),
+    ("every edit of a small file shows at once", |step| {
+        let fixture = Fixture::new()?;
+        let page = fixture.root().join("page.html");
+        let server = start_with(step, &fixture, &["--quiet"])?;
+        for version in 0..200 {
+            let text = format!("version {version:04}");
+            fs::write(&page, &text)?;
+            ensure!(server.get("/page.html")?.body == text.as_bytes(), "not {text}");
+        }
+        Ok(())
+    }),
+    ("a change to a file that has been at rest shows at once", |step| {
+        let fixture = Fixture::new()?;
+        let root = fixture.root();
+        let server = start_with(step, &fixture, &["--quiet"])?;
+        let names = ["edited", "replaced", "renamed", "removed", "relinked", "folder/moved"];
+        fs::create_dir(root.join("folder"))?;
+        for name in names {
+            fs::write(root.join(name), "old")?;
+        }
+        fs::remove_file(root.join("relinked"))?;
+        symlink("index.html", root.join("relinked"))?;
+        let rest = Instant::now() + Duration::from_secs(5);
+        wait_until("the files have been at rest", PATIENCE, || Instant::now() >= rest)?;
+        for name in names.iter().cycle().take(3 * names.len()) {
+            ensure!(server.get(&format!("/{name}"))?.status == 200, "{name} is not there");
+        }
+        fs::write(root.join("edited"), "new")?;
+        fs::write(root.join("other"), "new")?;
+        fs::rename(root.join("other"), root.join("replaced"))?;
+        fs::rename(root.join("renamed"), root.join("elsewhere"))?;
+        fs::remove_file(root.join("removed"))?;
+        symlink("../secret.txt", root.join("new_link"))?;
+        fs::rename(root.join("new_link"), root.join("relinked"))?;
+        fs::rename(root.join("folder"), root.join("elsewhere_too"))?;
+        for name in ["edited", "replaced"] {
+            ensure!(server.get(&format!("/{name}"))?.body == b"new", "{name} is still old");
+        }
+        for name in ["renamed", "removed", "relinked", "folder/moved"] {
+            let status = server.get(&format!("/{name}"))?.status;
+            ensure!(status == 404, "{name}: status {status}");
+        }
         Ok(())
     }),
     ("a link that changes while it is followed never leads out", |step| {

@@ -4,8 +4,10 @@
 #![no_main]
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -55,6 +57,12 @@ impl Write for Script {
 }
 
 impl Stream for Script {
+    fn send_file(&mut self, file: &File, offset: u64, length: u64) -> io::Result<usize> {
+        let mut bytes = vec![0; length as usize];
+        let length = file.read_at(&mut bytes, offset)?;
+        self.write(&bytes[..length])
+    }
+
     fn finish_writing(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -4,27 +4,30 @@
 //! hardly ever says "would block", so steps 03 to 06 call it in a loop; steps 08 and 09 call it when
 //! there is something to do. It never waits by itself.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem;
 use std::net::TcpStream;
 use std::ops::ControlFlow;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+use nix::sys::sendfile::sendfile64;
 use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::body::UnreadBody;
+use crate::buffer;
+use crate::document::SMALL_FILE;
 use crate::options::{Log, Options};
 use crate::request::{BodyLength, Parsed, Problem, Request, is_worth_parsing, parse};
-use crate::response::{Body, FilePart, Response, Status};
+use crate::response::{Body, Part, Response, Status};
 use crate::site::Site;
 
-/// How much of a file is in memory while it is sent, in bytes. A smaller one goes out together with
-/// its head, in one write.
-pub const CHUNK: usize = 64 * 1024;
+/// How much of a large file is asked to be sent at a time, in bytes.
+const SEND_SIZE: u64 = 256 * 1024;
 /// How much is asked for in one read, in bytes.
-const READ_SIZE: usize = 4096;
+const READ_SIZE: usize = 2048;
 /// How many reads and writes make a fair share; then the next client has its turn.
 const FAIR_SHARE: usize = 16;
 /// How many bytes of an answer must leave within each timeout. A client that takes less holds on to
@@ -46,8 +49,16 @@ pub enum Progress {
     Closed,
 }
 
-/// What a connection asks of its stream: to read, to write, and to say that no more is coming.
+/// What a connection asks of its stream: to read, to write, to send a file, and to say that no more is
+/// coming.
 pub trait Stream: Read + Write {
+    /// Sends bytes of a file from `offset` on, `length` at most, and returns how many; 0 when the file
+    /// ends there.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the stream cannot be written to.
+    fn send_file(&mut self, file: &File, offset: u64, length: u64) -> io::Result<usize>;
+
     /// Closes the writing half, so that the client sees the end of the answer.
     ///
     /// # Errors
@@ -55,18 +66,56 @@ pub trait Stream: Read + Write {
     fn finish_writing(&mut self) -> io::Result<()>;
 }
 
-/// Every socket, whichever library wraps it.
-impl<S: Read + Write + AsRawFd> Stream for S {
+/// Every socket, whichever library wraps it: the kernel moves the bytes itself, sendfile(2).
+impl<S: Read + Write + AsFd> Stream for S {
+    fn send_file(&mut self, file: &File, offset: u64, length: u64) -> io::Result<usize> {
+        let mut offset = offset as i64;
+        Ok(sendfile64(self.as_fd(), file, Some(&mut offset), length as usize)?)
+    }
+
     fn finish_writing(&mut self) -> io::Result<()> {
-        Ok(shutdown(self.as_raw_fd(), Shutdown::Write)?)
+        Ok(shutdown(self.as_fd().as_raw_fd(), Shutdown::Write)?)
+    }
+}
+
+/// A stream whose own `write` must be called, since that is where it waits: may's, which has a
+/// coroutine sleep there. A file is read and then written.
+#[derive(Debug)]
+pub struct Copying<S>(pub S);
+
+impl<S: Read + Write + AsRawFd> Stream for Copying<S> {
+    fn send_file(&mut self, file: &File, offset: u64, length: u64) -> io::Result<usize> {
+        let mut bytes = vec![0; SMALL_FILE.min(length as usize)];
+        let length = file.read_at(&mut bytes, offset)?;
+        self.0.write(&bytes[..length])
+    }
+
+    fn finish_writing(&mut self) -> io::Result<()> {
+        Ok(shutdown(self.0.as_raw_fd(), Shutdown::Write)?)
+    }
+}
+
+impl<S: Read> Read for Copying<S> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.read(bytes)
+    }
+}
+
+impl<S: Write> Write for Copying<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
 /// One client's conversation: requests in, answers out, in order.
 ///
 /// What one connection can make the server hold: while a head arrives, at most the limits of
-/// [`crate::request`] and one read more, 28 KiB; while an answer leaves, one head and [`CHUNK`];
-/// nothing but this struct while it is idle. It does not read while it has something to write, so a
+/// [`crate::request`] and one read more, 28 KiB; while an answer leaves, one head and [`SMALL_FILE`]
+/// bytes; nothing but this struct while it is idle. It does not read while it has something to write, so a
 /// client that sends requests and takes no answers fills its own buffers.
 #[derive(Debug)]
 pub struct Connection {
@@ -83,7 +132,10 @@ pub struct Connection {
     /// Whether the client has said that it sends nothing more.
     has_client_finished: bool,
     unread_body: UnreadBody,
-    answer: Option<Answer>,
+    /// Boxed, since most connections sleep and have none.
+    answer: Option<Box<Answer>>,
+    /// Whether everything that has come has been read, as far as the last read can tell.
+    is_drained: bool,
     deadline: Instant,
     answered: u64,
     moved: u64,
@@ -109,7 +161,7 @@ struct Answer {
     bytes: Vec<u8>,
     written: usize,
     /// What is still to be read from a file.
-    rest: Option<FilePart>,
+    rest: Option<Part>,
     /// Bytes that have left within the present timeout.
     recently: u64,
     head_length: u64,
@@ -149,6 +201,7 @@ impl Connection {
             has_client_finished: false,
             unread_body: UnreadBody::new(BodyLength::Bytes(0)),
             answer: None,
+            is_drained: false,
             deadline: Instant::now() + options.timeout,
             answered: 0,
             moved: 0,
@@ -158,6 +211,7 @@ impl Connection {
     /// Writes what is owed, reads what has come, answers what is complete, until the stream would
     /// block or a fair share is done. Errors of the stream end the connection and nothing else.
     pub fn advance<S: Stream>(&mut self, stream: &mut S) -> Progress {
+        self.is_drained = false;
         for _ in 0..FAIR_SHARE {
             if let ControlFlow::Break(progress) = self.take_turn(stream) {
                 return progress;
@@ -205,7 +259,7 @@ impl Connection {
                     return self.read(stream, now);
                 }
             }
-            Phase::Closing if !self.has_client_finished && stream.finish_writing().is_ok() => {
+            Phase::Closing if self.may_receive_more() && stream.finish_writing().is_ok() => {
                 self.phase = Phase::Lingering;
                 self.deadline = now + LINGER.min(self.options.timeout);
             }
@@ -223,13 +277,27 @@ impl Connection {
         self.answer.is_none() && (self.input.is_empty() || !self.unread_body.is_finished())
     }
 
+    /// Whether bytes of the client may still be on their way, or here and unread. A client that has
+    /// sent one whole request, and has its answer in the same moment, has no reason to send more.
+    fn may_receive_more(&self) -> bool {
+        let has_one_request =
+            self.is_drained && self.input.is_empty() && self.unread_body.is_finished();
+        !self.has_client_finished && !has_one_request
+    }
+
     /// Reads once. What is not a whole request stays in `input`.
     fn read<S: Stream>(&mut self, stream: &mut S, now: Instant) -> ControlFlow<Progress> {
+        if self.is_drained {
+            return self.wait_for_more();
+        }
         let filled = self.input.len();
         let result = self.fill_input(stream);
         match result {
             Ok(0) => self.client_has_finished(),
-            Ok(_) => {
+            Ok(length) => {
+                // A short read means that there is no more: epoll(7), question 9. Asking again only
+                // to be told so would cost a system call.
+                self.is_drained = length < READ_SIZE;
                 // The first byte of a further request: the wait for it was one thing, the wait for
                 // the rest of its head is another. Later bytes do not move the deadline.
                 if filled == 0 && self.answered > 0 && self.unread_body.is_finished() {
@@ -237,19 +305,24 @@ impl Connection {
                 }
             }
             Err(error) if is_interrupted(&error) => {}
-            Err(error) if would_block(&error) => {
-                if self.input.is_empty() {
-                    // A connection that sleeps gives its memory back.
-                    self.input = Vec::new();
-                }
-                return ControlFlow::Break(Progress::WantsRead);
-            }
+            Err(error) if would_block(&error) => return self.wait_for_more(),
             Err(error) => self.close(format_args!("lost: {error}")),
         }
         ControlFlow::Continue(())
     }
 
+    fn wait_for_more(&mut self) -> ControlFlow<Progress> {
+        if self.input.is_empty() {
+            // A connection that sleeps gives its memory back.
+            buffer::give_back(mem::take(&mut self.input));
+        }
+        ControlFlow::Break(Progress::WantsRead)
+    }
+
     fn fill_input<S: Stream>(&mut self, stream: &mut S) -> io::Result<usize> {
+        if self.input.capacity() == 0 {
+            self.input = buffer::take();
+        }
         let filled = self.input.len();
         self.input.resize(filled + READ_SIZE, 0);
         let result = stream.read(&mut self.input[filled..]);
@@ -360,7 +433,8 @@ impl Connection {
         request_line: String,
     ) {
         let server = self.options.name();
-        let mut bytes = response.head(server, connection);
+        let mut bytes = buffer::take();
+        response.push_head(&mut bytes, server, connection);
         let head_length = bytes.len() as u64;
         let status = response.status;
         let rest = match response.body {
@@ -370,8 +444,8 @@ impl Connection {
                 bytes.extend_from_slice(&body);
                 None
             }
-            Body::File(mut part) => {
-                if let Err(error) = read_part(&mut part, &mut bytes) {
+            Body::Part(mut part) => {
+                if let Err(error) = take_first_bytes(&mut part, &mut bytes) {
                     // Nothing has left yet, so the client can still be told.
                     self.log.line(format_args!("{request_line}: cannot read the file: {error}"));
                     let page = Response::page(
@@ -383,7 +457,7 @@ impl Connection {
                 Some(part).filter(|part| part.length > 0)
             }
         };
-        self.answer = Some(Answer {
+        self.answer = Some(Box::new(Answer {
             bytes,
             written: 0,
             rest,
@@ -392,14 +466,30 @@ impl Connection {
             sent: 0,
             request_line,
             status,
-        });
+        }));
         self.deadline = Instant::now() + self.options.timeout;
     }
 
-    /// Writes once.
+    /// Writes once: the head and what of the body goes with it, then the rest of a large file.
     fn write<S: Stream>(&mut self, stream: &mut S, now: Instant) -> ControlFlow<Progress> {
         let Some(answer) = &mut self.answer else { return ControlFlow::Continue(()) };
-        let length = match stream.write(&answer.bytes[answer.written..]) {
+        let is_in_memory = answer.written < answer.bytes.len();
+        let result = match &answer.rest {
+            Some(Part { document, offset, length }) if !is_in_memory => {
+                // The next request, if there is one, may have come meanwhile.
+                self.is_drained = false;
+                let file = document.file().ok_or(io::ErrorKind::UnexpectedEof);
+                file.map_err(io::Error::from)
+                    .and_then(|file| stream.send_file(file, *offset, SEND_SIZE.min(*length)))
+            }
+            _ => stream.write(&answer.bytes[answer.written..]),
+        };
+        let length = match result {
+            // The length was promised in the head: a file that has become shorter ends the connection.
+            Ok(0) => {
+                self.abandon("cut short: the file has become shorter");
+                return ControlFlow::Continue(());
+            }
             Ok(length) => length,
             Err(error) if is_interrupted(&error) => return ControlFlow::Continue(()),
             Err(error) if would_block(&error) => return ControlFlow::Break(Progress::WantsWrite),
@@ -408,7 +498,6 @@ impl Connection {
                 return ControlFlow::Continue(());
             }
         };
-        answer.written += length;
         answer.sent += length as u64;
         answer.recently += length as u64;
         self.moved += length as u64;
@@ -416,19 +505,17 @@ impl Connection {
             answer.recently = 0;
             self.deadline = now + self.options.timeout;
         }
-        if answer.written < answer.bytes.len() {
-            // A short write means that the socket is full: epoll(7), question 9. Asking again only
-            // to be told so would cost a system call.
-            return ControlFlow::Break(Progress::WantsWrite);
-        }
-        if let Some(part) = &mut answer.rest {
-            answer.bytes.clear();
-            answer.written = 0;
-            if let Err(error) = read_part(part, &mut answer.bytes) {
-                self.abandon(format_args!("cut short, cannot read the file: {error}"));
-                return ControlFlow::Continue(());
+        if is_in_memory {
+            answer.written += length;
+            if answer.written < answer.bytes.len() {
+                // A short write means that the socket is full, as with a short read.
+                return ControlFlow::Break(Progress::WantsWrite);
             }
-            answer.rest.take_if(|part| part.length == 0);
+        } else if let Some(part) = &mut answer.rest {
+            part.skip(length);
+        }
+        answer.rest.take_if(|part| part.length == 0);
+        if answer.rest.is_some() {
             return ControlFlow::Continue(());
         }
         self.log.line(format_args!(
@@ -437,7 +524,9 @@ impl Connection {
             answer.status.code,
             answer.sent - answer.head_length
         ));
-        self.answer = None;
+        if let Some(answer) = self.answer.take() {
+            buffer::give_back(answer.bytes);
+        }
         self.answered += 1;
         self.deadline = now + self.options.timeout;
         ControlFlow::Continue(())
@@ -481,7 +570,7 @@ impl Connection {
     /// Closes in the middle of an answer: the client sees fewer bytes than Content-Length said.
     fn abandon(&mut self, why: impl std::fmt::Display) {
         if let Some(answer) = self.answer.take() {
-            let Answer { request_line, status, sent, head_length, .. } = answer;
+            let Answer { request_line, status, sent, head_length, .. } = *answer;
             let body = sent.saturating_sub(head_length);
             self.log.line(format_args!("{request_line} {} {body} bytes, {why}", status.code));
         }
@@ -490,6 +579,7 @@ impl Connection {
 
     fn close(&mut self, why: impl std::fmt::Display) {
         self.phase = Phase::Closed;
+        buffer::give_back(mem::take(&mut self.input));
         // One answer and its line are all there is to say of a connection for one request.
         if self.is_persistent {
             self.log.line(format_args!("{why} after {} answers", self.answered));
@@ -510,15 +600,11 @@ pub fn turn_away(mut client: TcpStream, site: &'static Site, options: &'static O
     }
 }
 
-/// Reads the next part of a file, at most [`CHUNK`] bytes with what `bytes` holds already.
-fn read_part(part: &mut FilePart, bytes: &mut Vec<u8>) -> io::Result<()> {
-    let start = bytes.len();
-    let length = part.length.min((CHUNK - start.min(CHUNK / 2)) as u64) as usize;
-    bytes.resize(start + length, 0);
-    // The length was promised in the head: a file that has become shorter ends the connection.
-    part.file.read_exact_at(&mut bytes[start..], part.offset)?;
-    part.offset += length as u64;
-    part.length -= length as u64;
+/// Moves the bytes of a small file, or the first ones of a large file, from `part` to `bytes`.
+fn take_first_bytes(part: &mut Part, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let length = SMALL_FILE.min(usize::try_from(part.length).unwrap_or(SMALL_FILE));
+    part.document.append_to(bytes, part.offset, length)?;
+    part.skip(length);
     Ok(())
 }
 
@@ -579,6 +665,12 @@ mod tests {
     }
 
     impl Stream for Script {
+        fn send_file(&mut self, file: &File, offset: u64, length: u64) -> io::Result<usize> {
+            let mut bytes = vec![0; length as usize];
+            let length = file.read_at(&mut bytes, offset)?;
+            self.write(&bytes[..length])
+        }
+
         fn finish_writing(&mut self) -> io::Result<()> {
             Ok(())
         }

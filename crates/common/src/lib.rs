@@ -7,6 +7,7 @@
 //! | [`request`] | bytes → a request, "not yet", or what is wrong with it |
 //! | [`body`] | the bytes of a request body → where they end |
 //! | [`response`] | a status, some fields and a body → the bytes of an answer |
+//! | [`document`] | a file → what is known of it, and its bytes when it is small |
 //! | [`site`] | a request and a folder → a response |
 //! | [`connection`] | all of the above, over anything that reads and writes |
 //! | [`listener`] | a port → clients, until Ctrl-C |
@@ -17,7 +18,9 @@
 //! which model it serves. The model stands in each step's `main.rs`, in full.
 
 pub mod body;
+mod buffer;
 pub mod connection;
+pub mod document;
 pub mod listener;
 pub mod options;
 pub mod request;

@@ -60,12 +60,10 @@ impl Listener {
         event: Option<&impl AsFd>,
     ) -> Option<Option<(TcpStream, SocketAddr)>> {
         while !self.options.stop.is_noted() {
-            let happened = self.wait(event, self.shortage());
-            if self.options.stop.requested() {
-                return None;
-            }
-            if happened {
-                return Some(None);
+            match self.wait(event, self.shortage()) {
+                Happened::Signal if self.options.stop.requested() => return None,
+                Happened::Event => return Some(None),
+                _ => {}
             }
             if let Some(client) = self.try_accept() {
                 return Some(Some(client));
@@ -74,21 +72,31 @@ impl Listener {
         None
     }
 
-    /// Waits for a client, Ctrl-C or `event`, and says whether it was the event. During a shortage
-    /// the listening socket is left out: it is ready all the time, and the wait would spin.
-    fn wait(&self, event: Option<&impl AsFd>, pause: Option<Duration>) -> bool {
-        let stop = self.options.stop.as_fd();
+    /// Waits for a client, Ctrl-C or `event`. During a shortage the listening socket is left out: it is
+    /// ready all the time, and the wait would spin.
+    fn wait(&self, event: Option<&impl AsFd>, pause: Option<Duration>) -> Happened {
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut fds = Vec::with_capacity(3);
-        fds.push(PollFd::new(stop, PollFlags::POLLIN));
-        fds.extend(event.map(|event| PollFd::new(event.as_fd(), PollFlags::POLLIN)));
+        fds.push(readable(self.options.stop.as_fd()));
         if pause.is_none() {
-            fds.push(PollFd::new(self.socket.as_fd(), PollFlags::POLLIN));
+            fds.push(readable(self.socket.as_fd()));
         }
+        fds.extend(event.map(|event| readable(event.as_fd())));
         let timeout = pause.map_or(PollTimeout::NONE, |pause| {
             PollTimeout::try_from(pause + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
         // An interrupted or failed wait is as good as a short one: the caller looks and waits again.
-        poll(&mut fds, timeout).is_ok() && event.is_some() && fds[1].any().unwrap_or(false)
+        if poll(&mut fds, timeout).is_err() {
+            return Happened::Other;
+        }
+        let is_ready = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any).unwrap_or(false);
+        if is_ready(fds.first()) {
+            Happened::Signal
+        } else if event.is_some() && is_ready(fds.last()) {
+            Happened::Event
+        } else {
+            Happened::Other
+        }
     }
 
     /// Whether somebody is waiting to be accepted.
@@ -138,6 +146,14 @@ impl Listener {
     pub fn shortage(&self) -> Option<Duration> {
         self.shortage_until.get().map(|until| until.saturating_duration_since(Instant::now()))
     }
+}
+
+/// What ended a wait.
+enum Happened {
+    Signal,
+    Event,
+    /// A client, the end of a shortage, or nothing.
+    Other,
 }
 
 impl AsFd for Listener {

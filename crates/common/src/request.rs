@@ -23,14 +23,14 @@ pub(crate) const MAX_CHUNK_LINE: usize = 1024;
 /// Method, one space, target, one space, version: RFC 9112 §3. A method is a token (RFC 9110
 /// §5.6.2) and a target is visible ASCII.
 static REQUEST_LINE: LazyLock<Regex> =
-    LazyLock::new(|| regex(r"(?-u)^([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])$"));
+    LazyLock::new(|| regex(r"(?-u)^([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) (HTTP/[0-9]\.[0-9])$"));
 /// Name, colon, value: RFC 9112 §5. No space before the colon, no control character in the value.
 static FIELD_LINE: LazyLock<Regex> =
-    LazyLock::new(|| regex(r"(?-u)^[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*$"));
+    LazyLock::new(|| regex(r"(?-u)^([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t -~\x80-\xff]*)$"));
 /// Host and port as in RFC 3986 §3.2: a name, an IPv4 address or an IPv6 address in brackets.
 static HOST: LazyLock<Regex> = LazyLock::new(|| {
     regex(
-        r"(?-u)^(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?$",
+        r"(?-u)^(\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::([0-9]*))?$",
     )
 });
 /// A target in absolute form, RFC 9112 §3.2.2: scheme, authority, then path and query.
@@ -211,24 +211,25 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Request<'_>>, Problem> {
 
 /// What stands in the request line; the rest of the request is filled in by the caller.
 fn parse_request_line(line: &[u8]) -> Result<Request<'_>, Problem> {
-    let Some(parts) = REQUEST_LINE.captures(line) else { return Err(why_not_a_request_line(line)) };
-    let [method, target, major, minor] = parts.extract().1;
-    if major != b"1" {
+    if !REQUEST_LINE.is_match(line) {
+        return Err(why_not_a_request_line(line));
+    }
+    // It is visible ASCII with two spaces, so none of this can fail.
+    let mut words = str::from_utf8(line).unwrap_or_default().split(' ');
+    let [method, target, version] = [(); 3].map(|()| words.next().unwrap_or_default());
+    let Some(minor) = version.strip_prefix("HTTP/1.") else {
         return Err(Problem::new(
             Status::VERSION_NOT_SUPPORTED,
             "This server speaks HTTP/1.1 and HTTP/1.0.",
         ));
-    }
-    // Both are visible ASCII, so neither conversion can fail.
-    let method = str::from_utf8(method).unwrap_or_default();
-    let target = str::from_utf8(target).unwrap_or_default();
+    };
     let (path, query) = parse_target(method, target)?;
     Ok(Request {
         method,
         target,
         path,
         query,
-        minor_version: u8::from(minor != b"0"),
+        minor_version: u8::from(minor != "0"),
         fields: Fields(&[]),
         body: BodyLength::Bytes(0),
         keep_alive: false,

@@ -1,8 +1,11 @@
 //! A response, and its head as bytes.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::fs::File;
+use std::sync::Arc;
 use std::time::SystemTime;
+
+use crate::document::Document;
 
 /// A status code with its reason phrase: RFC 9110 §15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,13 +14,18 @@ pub struct Status {
     pub code: u16,
     /// The words after the code. People read them; programs must not.
     pub reason: &'static str,
+    line: &'static str,
 }
 
 macro_rules! statuses {
     ($($name:ident $code:literal $reason:literal)*) => {
         #[allow(missing_docs)]
         impl Status {
-            $(pub const $name: Status = Status { code: $code, reason: $reason };)*
+            $(pub const $name: Status = Status {
+                code: $code,
+                reason: $reason,
+                line: concat!("HTTP/1.1 ", $code, " ", $reason, "\r\n"),
+            };)*
         }
     };
 }
@@ -43,7 +51,7 @@ statuses! {
 }
 
 /// What an answer will be: a status, fields and a body. The fields that every answer has, or that
-/// follow from the body, are added by [`Response::head`].
+/// follow from the body, are added by [`Response::push_head`].
 #[derive(Debug)]
 pub struct Response {
     /// The status.
@@ -61,29 +69,33 @@ pub enum Body {
     Absent,
     /// These bytes.
     Bytes(Vec<u8>),
-    /// A part of an open file, read as it is sent.
-    File(FilePart),
+    /// A part of a file.
+    Part(Part),
 }
 
 /// So many bytes of a file.
 #[derive(Debug)]
-pub struct FilePart {
-    /// A regular file, open for reading.
-    pub file: File,
+pub struct Part {
+    /// The file.
+    pub document: Arc<Document>,
     /// Where the part begins, in bytes from the start of the file.
     pub offset: u64,
     /// How many bytes.
     pub length: u64,
 }
 
+impl Part {
+    /// Goes on so many bytes: they have been taken.
+    pub(crate) fn skip(&mut self, length: usize) {
+        self.offset += length as u64;
+        self.length -= length as u64;
+    }
+}
+
 impl Body {
-    /// How many bytes; `None` when there is no body to count.
-    pub fn length(&self) -> Option<u64> {
-        match self {
-            Body::Absent => None,
-            Body::Bytes(bytes) => Some(bytes.len() as u64),
-            Body::File(part) => Some(part.length),
-        }
+    /// So many bytes of a file, from `offset` on.
+    pub(crate) fn part(document: &Arc<Document>, offset: u64, length: u64) -> Body {
+        Body::Part(Part { document: Arc::clone(document), offset, length })
     }
 }
 
@@ -95,7 +107,7 @@ impl Response {
 
     /// A small page in HTML that says in plain words what was wrong.
     pub fn page(status: Status, reason: &str) -> Response {
-        let Status { code, reason: phrase } = status;
+        let Status { code, reason: phrase, .. } = status;
         let reason = reason.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         let html = format!(
             "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
@@ -112,22 +124,44 @@ impl Response {
         self
     }
 
-    /// The head as bytes: status line, fields and the empty line (RFC 9112 §4). `connection` is the
-    /// value of the Connection field, when the answer needs one.
-    pub fn head(&self, server: &str, connection: Option<&str>) -> Vec<u8> {
-        let Status { code, reason } = self.status;
-        let date = httpdate::fmt_http_date(SystemTime::now());
-        let mut head = String::with_capacity(256 + self.fields.len());
-        // Writing to a String cannot fail.
-        let _ = write!(head, "HTTP/1.1 {code} {reason}\r\nDate: {date}\r\nServer: {server}\r\n");
-        if let Some(length) = self.body.length() {
-            let _ = write!(head, "Content-Length: {length}\r\n");
+    /// Gives it fields as they stand, each with its line end.
+    pub(crate) fn with_field_lines(self, lines: &str) -> Response {
+        Response { fields: lines.to_owned(), ..self }
+    }
+
+    /// Appends the head: status line, fields and the empty line (RFC 9112 §4). `connection` is the value
+    /// of the Connection field, when the answer needs one.
+    pub fn push_head(&self, bytes: &mut Vec<u8>, server: &str, connection: Option<&str>) {
+        let mut push =
+            |pieces: &[&str]| pieces.iter().for_each(|p| bytes.extend_from_slice(p.as_bytes()));
+        with_date(|date| push(&[self.status.line, "Date: ", date]));
+        push(&["\r\nServer: ", server, "\r\n"]);
+        match &self.body {
+            Body::Absent => {}
+            Body::Bytes(body) => push(&["Content-Length: ", &body.len().to_string(), "\r\n"]),
+            Body::Part(part) => {
+                push(&["Content-Length: ", &part.length.to_string(), "\r\n", &part.document.fields])
+            }
         }
         if let Some(connection) = connection {
-            let _ = write!(head, "Connection: {connection}\r\n");
+            push(&["Connection: ", connection, "\r\n"]);
         }
-        head.push_str(&self.fields);
-        head.push_str("\r\n");
-        head.into_bytes()
+        push(&[&self.fields, "\r\n"]);
     }
+}
+
+/// Hands out the time in the format of RFC 9110 §5.6.7, made anew once a second in each thread.
+fn with_date(f: impl FnOnce(&str)) {
+    thread_local! {
+        static LAST: RefCell<(u64, String)> = RefCell::default();
+    }
+    let now = SystemTime::now();
+    let second = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    LAST.with_borrow_mut(|(last, date)| {
+        if *last != second || date.is_empty() {
+            *date = httpdate::fmt_http_date(now);
+            *last = second;
+        }
+        f(date);
+    });
 }

@@ -3,13 +3,12 @@
 //! What is served: regular files below the folder, and a folder's `index.html`. What is not: a list
 //! of a folder's files, names that begin with a dot, and anything outside the folder.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::LazyLock;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, LazyLock};
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
@@ -17,9 +16,13 @@ use nix::sys::stat::Mode;
 use percent_encoding::percent_decode_str;
 use regex::bytes::Regex;
 
+use crate::buffer;
+use crate::document::{Document, Kept, Validators};
 use crate::options::Options;
-use crate::request::{Fields, Request, compile_patterns as compile_all_patterns, regex};
-use crate::response::{Body, FilePart, Response, Status};
+use crate::request::{
+    Fields, Parsed, Request, compile_patterns as compile_all_patterns, parse, regex,
+};
+use crate::response::{Body, Response, Status};
 
 /// The methods of RFC 9110 and RFC 5789 that a server of files has no use for. They are known, so the
 /// answer is 405 and not 501.
@@ -42,18 +45,30 @@ pub(crate) fn compile_patterns() {
 #[derive(Debug)]
 pub struct Site {
     root: OwnedFd,
+    kept: Kept,
 }
 
 impl Site {
     /// Opens the folder that the reader asked for. When it cannot be served, ends the process with
     /// status 2 and a line that says why.
     ///
-    /// Compiles the patterns too, once and for all: a child process would have to do it again, and a
-    /// coroutine has too small a stack for it.
+    /// Compiles the patterns too, and answers one request for nobody, so that whatever is made at
+    /// first use is there: a child process would have to make it again, and a coroutine has too small
+    /// a stack for it.
     pub fn open_or_exit(options: &Options) -> &'static Site {
         compile_all_patterns();
         match Site::open(options.root()) {
-            Ok(site) => Box::leak(Box::new(site)),
+            Ok(site) => {
+                if let Parsed::Complete(request) =
+                    parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                {
+                    let (mut head, input) = (buffer::take(), buffer::take());
+                    site.respond(&request).push_head(&mut head, options.name(), None);
+                    buffer::give_back(head);
+                    buffer::give_back(input);
+                }
+                Box::leak(Box::new(site))
+            }
             Err(error) => options.exit_cannot_serve(&error),
         }
     }
@@ -64,13 +79,23 @@ impl Site {
     /// There is no such folder, or it may not be read.
     pub fn open(root: &Path) -> io::Result<Site> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        Ok(Site { root: open(root, flags, Mode::empty())? })
+        Ok(Site { root: open(root, flags, Mode::empty())?, kept: Kept::default() })
     }
 
-    /// Answers a request. A file is opened here and read later, as it is sent.
+    /// For a loop that learns of many requests at once: call it when they are known, and a small file
+    /// is looked up once for all of them. They had come before that look, so each gets what it would
+    /// have got from a look of its own. Without these calls each request has its own.
+    pub fn begin_round(&self) {
+        self.kept.begin_round();
+    }
+
+    /// Answers a request. A large file is opened here and read later, as it is sent.
     pub fn respond(&self, request: &Request<'_>) -> Response {
         if !matches!(request.method, "GET" | "HEAD") {
             return refuse_method(request.method);
+        }
+        if let Some(document) = self.kept.get(&self.root, request.path) {
+            return respond_with(request, document);
         }
         let relative = match relative_path(request.path) {
             Ok(relative) => relative,
@@ -82,7 +107,8 @@ impl Site {
         };
         match file.metadata() {
             Ok(metadata) if metadata.is_file() => {
-                respond_with_file(request, &relative, file, &metadata)
+                let document = Document::new(&relative, file, &metadata);
+                respond_with(request, self.kept.offer(request.path, &relative, document))
             }
             // A relative link in a page is resolved against the page's folder, so a folder's own
             // address must end with a slash.
@@ -201,53 +227,13 @@ fn refuse_file(error: Errno) -> Response {
     }
 }
 
-/// What tells one version of a file from another: RFC 9110 §8.8.
-struct Validators {
-    /// Last-Modified: whole seconds, and never later than now (RFC 9110 §8.8.2.1).
-    modified: SystemTime,
-    /// A strong tag. Length and time of the last change may be the same in two versions, since a
-    /// program can set that time; file number and time of the last status change tell these apart.
-    tag: String,
-}
-
-impl Validators {
-    fn new(metadata: &Metadata) -> Validators {
-        let now = SystemTime::now();
-        let since_epoch =
-            |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let modified = since_epoch(metadata.modified().unwrap_or(now).min(now));
-        Validators {
-            modified: SystemTime::UNIX_EPOCH + Duration::from_secs(modified.as_secs()),
-            tag: format!(
-                "\"{:x}-{:x}-{:x}.{:x}-{:x}.{:x}\"",
-                metadata.len(),
-                metadata.ino(),
-                metadata.mtime(),
-                metadata.mtime_nsec(),
-                metadata.ctime(),
-                metadata.ctime_nsec()
-            ),
-        }
-    }
-}
-
-fn respond_with_file(
-    request: &Request<'_>,
-    relative: &[u8],
-    file: File,
-    metadata: &Metadata,
-) -> Response {
-    let validators = Validators::new(metadata);
-    let size = metadata.len();
-    let describe = |response: Response| {
-        response
-            .with_field("Last-Modified", &httpdate::fmt_http_date(validators.modified))
-            .with_field("ETag", &validators.tag)
-    };
-    match evaluate_conditions(request.fields, &validators) {
+fn respond_with(request: &Request<'_>, document: Arc<Document>) -> Response {
+    let size = document.size();
+    match evaluate_conditions(request.fields, &document.validators) {
         Condition::Passed => {}
         Condition::NotModified => {
-            return describe(Response::new(Status::NOT_MODIFIED, Body::Absent));
+            return Response::new(Status::NOT_MODIFIED, Body::Absent)
+                .with_field_lines(&document.validators.fields);
         }
         Condition::Failed => {
             return Response::page(
@@ -256,37 +242,17 @@ fn respond_with_file(
             );
         }
     }
-    let part = |offset, length| Body::File(FilePart { file, offset, length });
-    let response = match requested_range(request, &validators, size) {
-        Range::Whole => Response::new(Status::OK, part(0, size)),
+    match requested_range(request, &document.validators, size) {
+        Range::Whole => Response::new(Status::OK, Body::part(&document, 0, size)),
         Range::Part { first, last } => {
-            Response::new(Status::PARTIAL_CONTENT, part(first, last - first + 1))
+            let part = Body::part(&document, first, last - first + 1);
+            Response::new(Status::PARTIAL_CONTENT, part)
                 .with_field("Content-Range", &format!("bytes {first}-{last}/{size}"))
         }
         Range::Unsatisfiable => {
-            return Response::page(
-                Status::RANGE_NOT_SATISFIABLE,
-                "The file has no bytes in this range.",
-            )
-            .with_field("Content-Range", &format!("bytes */{size}"));
+            Response::page(Status::RANGE_NOT_SATISFIABLE, "The file has no bytes in this range.")
+                .with_field("Content-Range", &format!("bytes */{size}"))
         }
-    };
-    describe(
-        response
-            .with_field("Content-Type", &content_type(relative))
-            .with_field("Accept-Ranges", "bytes"),
-    )
-}
-
-/// By the ending of the name. Text is UTF-8: a file does not say, and a browser would guess.
-fn content_type(relative: &[u8]) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    let path = Path::new(std::ffi::OsStr::from_bytes(relative));
-    let media_type = mime_guess::from_path(path).first_or_octet_stream();
-    if media_type.type_() == "text" {
-        format!("{media_type}; charset=utf-8")
-    } else {
-        media_type.to_string()
     }
 }
 

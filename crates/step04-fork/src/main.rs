@@ -1,10 +1,10 @@
 //! Step 04: a process per connection.
 
 use std::net::TcpStream;
-use std::process;
 
 use common::connection::turn_away;
 use common::{Connection, Listener, Options, Progress, Site, Step, Worker};
+use nix::libc;
 use nix::unistd::{ForkResult, fork, getpid};
 
 use crate::children::{Children, die_with};
@@ -34,7 +34,11 @@ fn main() {
                 drop(listener);
                 die_with(parent);
                 serve(client, Connection::once(site, options, log), options);
-                process::exit(0);
+                // SAFETY: it ends this process, and nobody holds anything of it.
+                #[allow(unsafe_code)]
+                unsafe {
+                    libc::_exit(0)
+                };
             }
             Some(Ok(ForkResult::Parent { child })) => {
                 children.add(child);

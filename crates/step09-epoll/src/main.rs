@@ -63,11 +63,19 @@ fn run(options: &'static Options, site: &'static Site, listener: Listener) -> io
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             result => result?,
         }
+        site.begin_round();
         for event in &events {
             match event.token() {
                 STOP => server.stop(),
                 LISTENER => server.accept(),
-                token => server.advance(token),
+                token => {
+                    // Who has closed sends no further event, so the end must be read now; and a
+                    // connection that has read all there was does not ask again by itself.
+                    if event.is_read_closed() {
+                        server.unfinished.insert(token);
+                    }
+                    server.advance(token);
+                }
             }
         }
         server.continue_unfinished();

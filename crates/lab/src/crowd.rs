@@ -1,0 +1,168 @@
+//! Crowds: what connections cost that ask for nothing, and who is kept waiting by clients that say
+//! nothing at all.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::Failure;
+use crate::bench::{Page, open_idle};
+use crate::contender::{Contender, Lab};
+use crate::load::{Load, wait_of_new_client};
+
+/// How long a client is waited for before the table says "longer".
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the processor time of an idle server is watched.
+const WATCH: Duration = Duration::from_secs(2);
+/// How many silent clients stand before the good ones.
+pub(crate) const SILENT: [usize; 6] = [0, 1, 8, 64, 512, 2000];
+/// How many good clients come then, all at once.
+const GOOD: usize = 50;
+
+/// A server with connections that are doing nothing.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Idle {
+    pub(crate) name: String,
+    pub(crate) connections: usize,
+    /// Whether each has had an answer. Where a connection is for one answer, it stands in the middle
+    /// of its request instead.
+    pub(crate) after_answer: bool,
+    /// How many the server still had at the end.
+    pub(crate) held: usize,
+    pub(crate) kib_per_connection: f64,
+    pub(crate) processes: usize,
+    pub(crate) threads: usize,
+    /// Of one core, while nobody asks for anything.
+    pub(crate) processor_percent: f64,
+    /// `None`: longer than five seconds.
+    pub(crate) new_client_ms: Option<f64>,
+}
+
+pub(crate) async fn measure_idle(
+    lab: &Lab,
+    contender: &Contender,
+    connections: usize,
+) -> Result<Idle, Failure> {
+    let server = contender.start(lab, Page::Small.size(lab)?).await?;
+    let load = Load {
+        address: server.address,
+        path: Page::Small.path().to_owned(),
+        persistent: true,
+        clients: 1,
+    };
+    // The first answer makes what is made once, so that it is not counted as a connection's.
+    wait_of_new_client(server.address, &load.path, PATIENCE).await;
+    let before = server.full_usage();
+    let streams = if contender.is_persistent() {
+        open_idle(&load, connections).await?
+    } else {
+        open_unfinished(server.address, connections, "GET / HT").await?
+    };
+    // Children and threads are started one by one.
+    let mut usage = server.full_usage();
+    loop {
+        sleep(Duration::from_millis(300)).await;
+        let now = server.full_usage();
+        let is_settled = now.memory_kib == usage.memory_kib && now.threads == usage.threads;
+        usage = now;
+        if is_settled || contender.is_busy_when_idle() {
+            break;
+        }
+    }
+    let started = Instant::now();
+    let processor = server.processor_time();
+    sleep(WATCH).await;
+    let used = server.processor_time().saturating_sub(processor);
+    let watched = started.elapsed();
+    let new_client = wait_of_new_client(server.address, &load.path, PATIENCE).await;
+    let held = streams.iter().filter(|stream| is_open(stream, contender.is_persistent())).count();
+    Ok(Idle {
+        name: contender.name.clone(),
+        connections,
+        after_answer: contender.is_persistent(),
+        held,
+        kib_per_connection: usage.memory_kib.saturating_sub(before.memory_kib) as f64
+            / held.max(1) as f64,
+        processes: usage.processes,
+        threads: usage.threads,
+        processor_percent: 100.0 * used.as_secs_f64() / watched.as_secs_f64(),
+        new_client_ms: new_client.map(|wait| wait.as_secs_f64() * 1e3),
+    })
+}
+
+/// Whether the server still has this connection. One that has had its answer has it unread; any
+/// other that can be read has been refused or closed.
+fn is_open(stream: &TcpStream, has_answer: bool) -> bool {
+    let mut byte = [0];
+    match stream.try_read(&mut byte) {
+        Ok(1..) => has_answer,
+        Ok(0) => false,
+        Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+    }
+}
+
+async fn open_unfinished(
+    address: std::net::SocketAddr,
+    count: usize,
+    start: &str,
+) -> Result<Vec<TcpStream>, Failure> {
+    let mut streams = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut stream = timeout(PATIENCE, TcpStream::connect(address))
+            .await
+            .map_err(|_| format!("only {} of {count} could connect", streams.len()))??;
+        stream.write_all(start.as_bytes()).await?;
+        streams.push(stream);
+    }
+    Ok(streams)
+}
+
+/// How long good clients wait when so many silent ones came before them.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Stall {
+    pub(crate) name: String,
+    pub(crate) silent: usize,
+    /// Of 50.
+    pub(crate) answered: usize,
+    /// Of those who were answered.
+    pub(crate) median_ms: Option<f64>,
+    pub(crate) longest_ms: Option<f64>,
+}
+
+pub(crate) async fn measure_stall(
+    lab: &Lab,
+    contender: &Contender,
+    silent: usize,
+) -> Result<Stall, Failure> {
+    let server = contender.start(lab, Page::Small.size(lab)?).await?;
+    let silent_ones = open_unfinished(server.address, silent, "").await?;
+    let mut good = JoinSet::new();
+    let local = tokio::task::LocalSet::new();
+    for _ in 0..GOOD {
+        let address = server.address;
+        good.spawn_local_on(
+            async move { wait_of_new_client(address, Page::Small.path(), PATIENCE).await },
+            &local,
+        );
+    }
+    let mut waits: Vec<f64> = local
+        .run_until(good.join_all())
+        .await
+        .into_iter()
+        .flatten()
+        .map(|wait| wait.as_secs_f64() * 1e3)
+        .collect();
+    drop(silent_ones);
+    waits.sort_by(f64::total_cmp);
+    Ok(Stall {
+        name: contender.name.clone(),
+        silent,
+        answered: waits.len(),
+        median_ms: waits.get(waits.len() / 2).copied(),
+        longest_ms: waits.last().copied(),
+    })
+}
