@@ -114,9 +114,9 @@ impl<S: Write> Write for Copying<S> {
 /// One client's conversation: requests in, answers out, in order.
 ///
 /// What one connection can make the server hold: while a head arrives, at most the limits of
-/// [`crate::request`] and one read more, 28 KiB; while an answer leaves, one head and [`SMALL_FILE`]
-/// bytes; nothing but this struct while it is idle. It does not read while it has something to write, so a
-/// client that sends requests and takes no answers fills its own buffers.
+/// [`crate::request`] and one read more, 26 KiB; while an answer leaves, one head and [`SMALL_FILE`]
+/// bytes; nothing but this struct while it is idle. It does not read while it has something to write, so
+/// a client that sends requests and takes no answers fills its own buffers.
 #[derive(Debug)]
 pub struct Connection {
     site: &'static Site,
@@ -475,12 +475,10 @@ impl Connection {
         let Some(answer) = &mut self.answer else { return ControlFlow::Continue(()) };
         let is_in_memory = answer.written < answer.bytes.len();
         let result = match &answer.rest {
-            Some(Part { document, offset, length }) if !is_in_memory => {
+            Some(part) if !is_in_memory => {
                 // The next request, if there is one, may have come meanwhile.
                 self.is_drained = false;
-                let file = document.file().ok_or(io::ErrorKind::UnexpectedEof);
-                file.map_err(io::Error::from)
-                    .and_then(|file| stream.send_file(file, *offset, SEND_SIZE.min(*length)))
+                send_part(part, stream)
             }
             _ => stream.write(&answer.bytes[answer.written..]),
         };
@@ -516,6 +514,9 @@ impl Connection {
         }
         answer.rest.take_if(|part| part.length == 0);
         if answer.rest.is_some() {
+            // The kernel sends the rest, so this memory is not needed any longer.
+            answer.bytes = Vec::new();
+            answer.written = 0;
             return ControlFlow::Continue(());
         }
         self.log.line(format_args!(
@@ -606,6 +607,12 @@ fn take_first_bytes(part: &mut Part, bytes: &mut Vec<u8>) -> io::Result<()> {
     part.document.append_to(bytes, part.offset, length)?;
     part.skip(length);
     Ok(())
+}
+
+/// Sends the next bytes of a large file. (A small one has gone out with its head.)
+fn send_part<S: Stream>(part: &Part, stream: &mut S) -> io::Result<usize> {
+    let file = part.document.file().ok_or(io::ErrorKind::InvalidInput)?;
+    stream.send_file(file, part.offset, part.length.min(SEND_SIZE))
 }
 
 fn is_interrupted(error: &io::Error) -> bool {

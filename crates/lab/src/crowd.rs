@@ -38,8 +38,9 @@ pub(crate) struct Idle {
     pub(crate) threads: usize,
     /// Of one core, while nobody asks for anything.
     pub(crate) processor_percent: f64,
-    /// `None`: longer than five seconds.
     pub(crate) new_client_ms: Option<f64>,
+    /// Why it was not answered.
+    pub(crate) new_client_error: Option<String>,
 }
 
 pub(crate) async fn measure_idle(
@@ -55,7 +56,7 @@ pub(crate) async fn measure_idle(
         clients: 1,
     };
     // The first answer makes what is made once, so that it is not counted as a connection's.
-    wait_of_new_client(server.address, &load.path, PATIENCE).await;
+    wait_of_new_client(server.address, &load.path, PATIENCE).await?;
     let before = server.full_usage();
     let streams = if contender.is_persistent() {
         open_idle(&load, connections).await?
@@ -90,7 +91,8 @@ pub(crate) async fn measure_idle(
         processes: usage.processes,
         threads: usage.threads,
         processor_percent: 100.0 * used.as_secs_f64() / watched.as_secs_f64(),
-        new_client_ms: new_client.map(|wait| wait.as_secs_f64() * 1e3),
+        new_client_ms: new_client.as_ref().ok().map(|wait| wait.as_secs_f64() * 1e3),
+        new_client_error: new_client.err(),
     })
 }
 

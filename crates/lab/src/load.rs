@@ -135,16 +135,20 @@ async fn connect(address: SocketAddr) -> Result<SendRequest<Empty<Bytes>>, Failu
     Ok(sender)
 }
 
-/// How long one new client waits for one answer; `None` when it is longer than `limit`.
+/// How long one new client waits for one answer, or why it has none.
 pub(crate) async fn wait_of_new_client(
     address: SocketAddr,
     path: &str,
     limit: Duration,
-) -> Option<Duration> {
+) -> Result<Duration, String> {
     let load = Load { address, path: path.to_owned(), persistent: false, clients: 1 };
     let start = Instant::now();
     let asked = LocalSet::new()
         .run_until(async { timeout_at(start + limit, load.ask(&mut None)).await })
         .await;
-    matches!(asked, Ok(Ok(()))).then(|| start.elapsed())
+    match asked {
+        Ok(Ok(())) => Ok(start.elapsed()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("> {} s", limit.as_secs())),
+    }
 }

@@ -77,10 +77,11 @@ pub(crate) fn lines(
             .light_line_style(TRANSPARENT)
             .x_desc(x_words)
             .y_desc(y_words)
+            .y_label_formatter(&|y| if *y < 1.0 { format!("{y:.2}") } else { format!("{y:.0}") })
             .x_label_formatter(&|x| if *x < 1.0 { "0".to_owned() } else { format!("{x:.0}") })
             .draw()?;
         for (number, (name, points)) in series.iter().enumerate() {
-            let colour = LINES[number % LINES.len()];
+            let colour = colour_of(number);
             let points: Vec<(f64, f64)> =
                 points.iter().map(|&(x, y)| (x.max(0.5), y.max(0.01))).collect();
             chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
@@ -144,6 +145,11 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 fn heading(area: &Area<'_>, title: &str) -> Result<(), Failure> {
     let style = TextStyle::from(("sans-serif", 16)).pos(Pos::new(HPos::Left, VPos::Top));
     Ok(area.draw(&Text::new(title.to_owned(), (10, 8), style))?)
+}
+
+/// The second time round, a shape comes with another colour.
+fn colour_of(number: usize) -> RGBColor {
+    LINES[(number + number / LINES.len() * 3) % LINES.len()]
 }
 
 /// A mark in one of six shapes.

@@ -116,7 +116,7 @@ impl Report {
                 .iter()
                 .map(|row| {
                     let cost = row.processor_us_per_answer;
-                    (row.name.clone(), cost, format!("{cost:.1} µs of processor time"))
+                    (row.name.clone(), cost, format!("{cost:.1} µs"))
                 })
                 .collect();
             sections.push(Section {
@@ -315,7 +315,7 @@ pub(crate) fn bench_as_text(table: &Table) -> String {
 
 pub(crate) fn idle_as_text(rows: &[Idle]) -> String {
     let mut text = format!(
-        "\n{:<20} {:>11} {:>6} {:>9} {:>10} {:>8} {:>7} {:>11}\n",
+        "\n{:<20} {:>11} {:>6} {:>9} {:>10} {:>8} {:>7} {:>31}\n",
         "", "connections", "held", "KiB each", "processes", "threads", "CPU", "new client"
     );
     for row in rows {
@@ -323,7 +323,7 @@ pub(crate) fn idle_as_text(rows: &[Idle]) -> String {
             if row.after_answer { "" } else { "  (in mid-request: one answer a connection)" };
         let _ = writeln!(
             text,
-            "{:<20} {:>11} {:>6} {:>9.1} {:>10} {:>8} {:>6.1}% {:>11}{state}",
+            "{:<20} {:>11} {:>6} {:>9.1} {:>10} {:>8} {:>6.1}% {:>31}{state}",
             row.name,
             row.connections,
             row.held,
@@ -331,7 +331,7 @@ pub(crate) fn idle_as_text(rows: &[Idle]) -> String {
             row.processes,
             row.threads,
             row.processor_percent,
-            milliseconds(row.new_client_ms),
+            row.new_client_error.clone().unwrap_or_else(|| milliseconds(row.new_client_ms)),
         );
     }
     text
