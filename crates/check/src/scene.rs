@@ -59,6 +59,11 @@ impl Reply {
         &self.all[self.head_length..]
     }
 
+    /// The answer, with all that followed its head as its body.
+    pub fn whole(&self) -> Answer {
+        Answer { body: self.body().to_vec(), ..self.answer.clone() }
+    }
+
     /// What Content-Length says, if it is a number.
     pub fn announced(&self) -> Option<usize> {
         self.answer.field("content-length")?.parse().ok()
@@ -438,23 +443,29 @@ impl RecordedClient {
     /// No whole answer comes.
     pub fn reply(mut self, leaves_open: &Cell<bool>) -> Result<Reply, Failure> {
         let (answer, head_length) = self.next_answer(false)?;
+        self.drains(leaves_open);
+        Ok(Reply { answer, head_length, all: std::mem::take(&mut self.received) })
+    }
+
+    /// Says that nothing more will be sent, and reads all that still comes until the end of the
+    /// connection; whether it came. A server that has left one open before is not waited for again.
+    pub fn drains(&mut self, leaves_open: &Cell<bool>) -> bool {
         // A server that goes on reading sees the end of the client now, and ends the connection too.
         self.finish();
-        if leaves_open.get() {
-            let _ = self.stream.set_read_timeout(Some(Duration::from_millis(100)));
-            let mut piece = [0; 4096];
-            while let Ok(length @ 1..) = self.stream.read(&mut piece) {
-                self.received.extend_from_slice(&piece[..length]);
-            }
-        } else {
-            while !self.has_ended {
-                if let Next::Nothing = self.read() {
-                    leaves_open.set(true);
-                    break;
-                }
+        if !leaves_open.get() {
+            let ends = self.sees_the_end();
+            leaves_open.set(!ends);
+            return ends;
+        }
+        let _ = self.stream.set_read_timeout(Some(Duration::from_millis(100)));
+        let mut piece = [0; 4096];
+        loop {
+            match self.stream.read(&mut piece) {
+                Ok(0) => return true,
+                Ok(length) => self.received.extend_from_slice(&piece[..length]),
+                Err(_) => return false,
             }
         }
-        Ok(Reply { answer, head_length, all: std::mem::take(&mut self.received) })
     }
 
     /// Reads until the end of the connection; whether it came.

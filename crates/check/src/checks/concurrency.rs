@@ -3,7 +3,7 @@
 
 use nix::sys::signal::Signal;
 
-use super::wire::{judge_answer, read_out};
+use super::wire::judge_order;
 use super::{Outcome, a_target};
 use crate::scene::{RecordedClient, Scene, get, get_and_stay};
 use crate::story::{Explain, Fault};
@@ -24,7 +24,7 @@ fn is_served(scene: &Scene, client: &mut RecordedClient, number: usize) -> Outco
     }
     let (_, file) = a_target(scene, number);
     let answer = client.answer()?;
-    judge_answer(&answer, file, &scene.site.small_files())
+    judge_order(&answer, file, &scene.site.small_files())
 }
 
 /// The client asks for its target, or says its word.
@@ -51,16 +51,12 @@ pub(super) fn eight(scene: &mut Scene) -> Outcome {
             "the server did not go on to the next client, or lost one that had to wait",
             "for i in 1 2 3 4 5 6 7 8; do curl -s http://127.0.0.1:8080/ & done; wait",
         )?;
-        read_out_http(scene, &mut client);
+        // A server that reads on until its client has gone must see that it has.
+        if scene.step.number() != "07" {
+            client.drains(&scene.leaves_open);
+        }
     }
     Ok(())
-}
-
-/// Lets a server that reads until its client has gone see that it has.
-fn read_out_http(scene: &Scene, client: &mut RecordedClient) {
-    if scene.step.number() != "07" {
-        read_out(client, scene);
-    }
 }
 
 pub(super) fn leaves(scene: &mut Scene) -> Outcome {
@@ -106,7 +102,7 @@ pub(super) fn dripping(scene: &mut Scene) -> Outcome {
         let cause = "the server reads on from client 1 until its request is complete, and serves nobody else meanwhile";
         let reply = scene.ask(target).explain(cause, SILENT_BY_HAND)?;
         if let Some(file) = file {
-            super::wire::judge(&reply, file)?;
+            judge_order(&reply.whole(), Some(file), &scene.site.small_files())?;
         }
         if slow.was_let_go() {
             return still_held(&mut slow, cause);
@@ -114,7 +110,7 @@ pub(super) fn dripping(scene: &mut Scene) -> Outcome {
     }
     slow.send(&request.as_bytes()[20..]);
     let answer = slow.answer()?;
-    judge_answer(&answer, a_target(scene, 0).1, &scene.site.small_files())
+    judge_order(&answer, a_target(scene, 0).1, &scene.site.small_files())
 }
 
 pub(super) fn reverse(scene: &mut Scene) -> Outcome {
@@ -150,7 +146,7 @@ pub(super) fn between_requests(scene: &mut Scene) -> Outcome {
     let files = scene.site.small_files();
     let mut stays = scene.connect()?;
     stays.send(get_and_stay(&page.target));
-    judge_answer(&stays.answer()?, Some(page), &files)?;
+    judge_order(&stays.answer()?, Some(page), &files)?;
     scene.still_serves().explain(
         "the server waits for the next request of client 1, and serves nobody else meanwhile",
         SILENT_BY_HAND,
@@ -160,7 +156,7 @@ pub(super) fn between_requests(scene: &mut Scene) -> Outcome {
         "the connection of client 1 was ended although it was not idle for long",
         SILENT_BY_HAND,
     )?;
-    judge_answer(&answer, Some(page), &files)
+    judge_order(&answer, Some(page), &files)
 }
 
 pub(super) fn sixty_four(scene: &mut Scene) -> Outcome {
@@ -194,7 +190,7 @@ fn many(scene: &mut Scene, count: usize) -> Outcome {
         let file = scene.step.serves_files.then_some(&scene.site.index);
         client
             .answer()
-            .and_then(|answer| judge_answer(&answer, file, &scene.site.small_files()))
+            .and_then(|answer| judge_order(&answer, file, &scene.site.small_files()))
             .explain(
             &format!(
                 "{waiting} clients wait in the middle of a request, and nobody is left to serve \

@@ -1,6 +1,6 @@
 //! Clients that are slow, wrong or gone, and what they leave behind.
 
-use super::wire::{judge, judge_answer};
+use super::wire::{judge, judge_order};
 use super::{Outcome, a_target};
 use crate::scene::{Scene, get};
 use crate::story::{Came, Explain, Fault};
@@ -18,7 +18,7 @@ pub(super) fn pieces(scene: &mut Scene) -> Outcome {
         }
         client
             .answer()
-            .and_then(|answer| judge_answer(&answer, file, &scene.site.small_files()))
+            .and_then(|answer| judge_order(&answer, file, &scene.site.small_files()))
             .explain(
                 "the first read was taken for the whole request; a request ends with an empty line, in \
                  however many pieces it comes",
@@ -37,7 +37,7 @@ pub(super) fn long(scene: &mut Scene) -> Outcome {
     ));
     client
         .answer()
-        .and_then(|answer| judge_answer(&answer, file, &scene.site.small_files()))
+        .and_then(|answer| judge_order(&answer, file, &scene.site.small_files()))
         .explain(
             "the request is longer than what one read brings, and nobody reads on until the empty line \
              (or, with epoll, until the read would block)",
@@ -45,13 +45,15 @@ pub(super) fn long(scene: &mut Scene) -> Outcome {
         )
 }
 
+const HALF: &[u8] = b"GET / HTTP/1.1\r\nHost: loc";
+
 pub(super) fn malformed(scene: &mut Scene) -> Outcome {
     for bytes in [
         &b"BAD\r\n\r\n"[..],
         b"GET\r\n\r\n",
         b"\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\xff\xfe\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: loc",
+        HALF,
     ] {
         refuses(scene, bytes)?;
     }
@@ -70,22 +72,27 @@ pub(super) fn endless(scene: &mut Scene) -> Outcome {
 fn refuses(scene: &Scene, bytes: &[u8]) -> Outcome {
     let mut client = scene.connect()?;
     client.send(bytes);
-    client.finish();
+    let is_first_to_see = !scene.leaves_open.get();
     let repeat = format!(
         "printf '{}' | nc -N 127.0.0.1 8080",
         bytes[..bytes.len().min(60)].escape_ascii().to_string().replace('%', "%%")
     );
-    if !client.sees_the_end() && !scene.leaves_open.get() {
+    if !client.drains(&scene.leaves_open) && is_first_to_see {
         return Fault::expected("a status such as 400 and the end of the connection")
             .came(client.received())
-            .cause("the client has said that it sends nothing more, and the server still waits for more")
+            .cause(
+                "the client has said that it sends nothing more, and the server still waits for more",
+            )
             .repeat(repeat)
             .fail();
     }
-    if client.received().starts_with(b"HTTP/1.1 2") || client.received().starts_with(b"HTTP/1.0 2")
-    {
+    // Step 02 needs no more of a request than its first line.
+    let has_request_line = bytes == HALF;
+    let came = client.received();
+    let is_page = came.starts_with(b"HTTP/1.1 2") || came.starts_with(b"HTTP/1.0 2");
+    if is_page && !has_request_line {
         return Fault::expected("no page, since this is not a request")
-            .came(client.received())
+            .came(came)
             .cause("what was sent is not looked at closely enough")
             .repeat(repeat)
             .fail();
