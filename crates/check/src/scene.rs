@@ -128,12 +128,17 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// Connects so many further clients.
+    /// Connects so many further clients, one a millisecond. Some servers let only five wait to be
+    /// accepted; who comes when that queue is full tries again only after a second.
     ///
     /// # Errors
     /// The server does not accept.
     pub fn connect_many(&self, count: usize) -> Result<Vec<RecordedClient>, Failure> {
-        (0..count).map(|_| self.connect()).collect()
+        let connect = |_| {
+            std::thread::park_timeout(Duration::from_millis(1));
+            self.connect()
+        };
+        (0..count).map(connect).collect()
     }
 
     /// Sends a request on a connection of its own, and reads all that comes.

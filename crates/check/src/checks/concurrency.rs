@@ -14,8 +14,7 @@ const HALF: &str = "GET / HTTP/1.1\r\nHost: loc";
 /// The other half.
 const OTHER_HALF: &str = "alhost\r\nConnection: close\r\n\r\n";
 
-const SILENT_BY_HAND: &str =
-    "nc 127.0.0.1 8080 &      types nothing; then: curl -i http://127.0.0.1:8080/";
+const SILENT_BY_HAND: &str = "sleep 60 | nc 127.0.0.1 8080 & curl -i http://127.0.0.1:8080/";
 
 /// The client has its answer, or its word is printed.
 fn is_served(scene: &Scene, client: &mut RecordedClient, number: usize) -> Outcome {
@@ -66,7 +65,7 @@ pub(super) fn leaves(scene: &mut Scene) -> Outcome {
     silent.leave();
     is_served(scene, &mut client, 1).explain(
         "a read of no bytes is the end of a connection, and the server did not notice",
-        "nc 127.0.0.1 8080      and then Ctrl-C; then: curl -i http://127.0.0.1:8080/",
+        "nc -N 127.0.0.1 8080 < /dev/null; curl -i http://127.0.0.1:8080/",
     )
 }
 
@@ -137,7 +136,7 @@ pub(super) fn slow_reader(scene: &mut Scene) -> Outcome {
         "the server waits until client 1 has taken its answer, and serves nobody else meanwhile";
     is_served(scene, &mut client, 1).explain(
         cause,
-        "curl --limit-rate 10k -o /dev/null http://127.0.0.1:8080/a-big-file &      then: curl -i http://127.0.0.1:8080/",
+        &format!("curl --limit-rate 10k -o /dev/null http://127.0.0.1:8080{} & curl -i http://127.0.0.1:8080/", scene.site.big.target),
     )
 }
 
@@ -181,7 +180,7 @@ fn many(scene: &mut Scene, count: usize) -> Outcome {
         client.send(HALF);
     }
     let by_hand = format!(
-        "for i in $(seq {}); do nc 127.0.0.1 8080 & done      then: curl -i http://127.0.0.1:8080/; kill $(jobs -p)",
+        "for i in $(seq {}); do sleep 60 | nc 127.0.0.1 8080 & done; curl -i http://127.0.0.1:8080/",
         count - 1
     );
     while let Some(mut client) = clients.pop() {
@@ -264,7 +263,7 @@ pub(super) fn nobody_is_skipped(scene: &mut Scene) -> Outcome {
                 "the list was changed while it was walked: when a client is removed, the next one moves \
                  to its place, and the walk goes on behind it",
             )
-            .repeat("open three nc 127.0.0.1 8080, and end the first with Ctrl-C while you type in the second")
+            .repeat("nc 127.0.0.1 8080  # in three terminals: end the first while you type in the second")
             .fail();
         }
     }

@@ -40,7 +40,7 @@ pub(super) fn processes(scene: &mut Scene) -> Outcome {
         processes_alive(scene)
     ))
     .cause("the clients are not served by processes of their own")
-    .repeat("nc 127.0.0.1 8080 &      a few times, then: ps --ppid PID")
+    .repeat("for i in 1 2 3; do sleep 60 | nc 127.0.0.1 8080 & done; ps --ppid $SERVER")
     .fail()
 }
 
@@ -59,7 +59,7 @@ pub(super) fn threads(scene: &mut Scene) -> Outcome {
         most_threads(scene)
     ))
     .cause("the clients are not served by threads of one process")
-    .repeat("nc 127.0.0.1 8080 &      a few times, then: ls /proc/PID/task")
+    .repeat("for i in 1 2 3; do sleep 60 | nc 127.0.0.1 8080 & done; ls /proc/$SERVER/task")
     .fail()
 }
 
@@ -76,7 +76,7 @@ pub(super) fn coroutines(scene: &mut Scene) -> Outcome {
     }
     Fault::expected(format!("about {before} threads for 64 more clients too; there are {now}"))
         .cause("each client costs a thread or a process, not a coroutine")
-        .repeat("nc 127.0.0.1 8080 &      a few times, then: ls /proc/PID/task")
+        .repeat("for i in 1 2 3; do sleep 60 | nc 127.0.0.1 8080 & done; ls /proc/$SERVER/task")
         .fail()
 }
 
@@ -91,7 +91,7 @@ pub(super) fn one_thread(scene: &mut Scene) -> Outcome {
     }
     Fault::expected(format!("{before} threads for 16 clients, as for none; there are {now}"))
         .cause("clients get threads or processes of their own")
-        .repeat("nc 127.0.0.1 8080 &      a few times, then: ls /proc/PID/task")
+        .repeat("for i in 1 2 3; do sleep 60 | nc 127.0.0.1 8080 & done; ls /proc/$SERVER/task")
         .fail()
 }
 
@@ -120,7 +120,7 @@ pub(super) fn idle(scene: &mut Scene) -> Outcome {
         used * 10
     ))
     .cause("the server asks its clients again and again instead of waiting to be woken")
-    .repeat("nc 127.0.0.1 8080 &      then: top -p PID")
+    .repeat("sleep 60 | nc 127.0.0.1 8080 & top -p $SERVER")
     .fail()
 }
 
@@ -128,7 +128,7 @@ pub(super) fn idle(scene: &mut Scene) -> Outcome {
 const THREAD_LIMIT: usize = 200;
 
 const BY_HAND: &str =
-    "for i in $(seq 300); do nc 127.0.0.1 8080 & done      then: ls /proc/PID/task | wc -l";
+    "for i in $(seq 300); do sleep 60 | nc 127.0.0.1 8080 & done; ls /proc/$SERVER/task | wc -l";
 
 pub(super) fn thread_limit(scene: &mut Scene) -> Outcome {
     let mut clients = held(scene, 300)?;

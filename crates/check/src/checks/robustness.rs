@@ -252,7 +252,7 @@ pub(super) fn descriptors(scene: &mut Scene) -> Outcome {
         "the sockets or files of clients that have gone are not closed: a copy is kept, or the client stays \
          in a list",
     )
-    .repeat("for i in $(seq 100); do curl -s -o /dev/null http://127.0.0.1:8080/; done; ls /proc/PID/fd | wc -l")
+    .repeat("for i in $(seq 100); do curl -s -o /dev/null http://127.0.0.1:8080/; done; ls /proc/$SERVER/fd | wc -l")
     .fail()
 }
 
@@ -276,7 +276,7 @@ pub(super) fn zombies(scene: &mut Scene) -> Outcome {
     ))
     .cause("the parent never calls wait: each ended child stays in the kernel's table of processes")
     .repeat(
-        "for i in $(seq 40); do curl -s -o /dev/null http://127.0.0.1:8080/; done; ps --ppid PID",
+        "for i in $(seq 40); do curl -s -o /dev/null http://127.0.0.1:8080/; done; ps --ppid $SERVER",
     )
     .fail()
 }

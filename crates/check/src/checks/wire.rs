@@ -99,7 +99,7 @@ pub(super) fn words_are_printed(scene: &mut Scene) -> Outcome {
             scene.is_printed(&word).explain(
                 "what this client sent was not read: its turn never comes, or a read that finds nothing \
                  is taken for the end",
-                "nc 127.0.0.1 8080      and type a word",
+                "echo word | nc -N 127.0.0.1 8080",
             )?;
         }
     }
@@ -117,7 +117,7 @@ pub(super) fn coming_and_going(scene: &mut Scene) -> Outcome {
                 "a line that names client {number}, port {port}, as it comes"
             ))
             .came(scene.server.log())
-            .repeat("nc 127.0.0.1 8080")
+            .repeat("nc -N 127.0.0.1 8080 < /dev/null")
             .fail();
         }
         ports.push((number, port, lines_naming(&scene.server.log(), port)));
@@ -130,7 +130,7 @@ pub(super) fn coming_and_going(scene: &mut Scene) -> Outcome {
             ))
             .came(scene.server.log())
             .cause("a read of no bytes is the end of a connection, and nobody looked for it")
-            .repeat("nc 127.0.0.1 8080      and then Ctrl-C")
+            .repeat("nc -N 127.0.0.1 8080 < /dev/null")
             .fail();
         }
     }
@@ -293,11 +293,11 @@ pub(super) fn ends(scene: &mut Scene) -> Outcome {
             "somebody still holds the socket: a parent process that did not close its copy, or a server \
              that waits for the next request",
         )
-        .repeat("printf 'GET / HTTP/1.1\\r\\nHost: h\\r\\nConnection: close\\r\\n\\r\\n' | nc 127.0.0.1 8080      must return")
+        .repeat("printf 'GET / HTTP/1.1\\r\\nHost: h\\r\\nConnection: close\\r\\n\\r\\n' | nc 127.0.0.1 8080  # must return")
         .fail()
 }
 
-const TWO_BY_HAND: &str = "curl -v http://127.0.0.1:8080/ http://127.0.0.1:8080/      must say \"Re-using existing connection\"";
+const TWO_BY_HAND: &str = "curl -v http://127.0.0.1:8080/ http://127.0.0.1:8080/  # must say \"Re-using existing connection\"";
 
 pub(super) fn two_requests(scene: &mut Scene) -> Outcome {
     let mut client = scene.connect()?;
