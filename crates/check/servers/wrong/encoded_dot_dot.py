@@ -1,10 +1,11 @@
 """Wrong: looks for .. before it decodes."""
 
-from urllib.parse import unquote_to_bytes
 import os
 import sys
+from urllib.parse import unquote_to_bytes
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../right"))
+
 from threads import Server, main
 
 

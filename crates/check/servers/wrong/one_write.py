@@ -1,10 +1,11 @@
 """Wrong: writes once and believes that all of it went out."""
 
-import socket
 import os
+import socket
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../right"))
+
 from threads import Server, main
 
 

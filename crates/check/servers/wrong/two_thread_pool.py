@@ -1,10 +1,11 @@
 """Wrong: a pool of two threads. Two slow clients, and everybody waits."""
 
-import threading
 import os
 import sys
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../right"))
+
 from threads import Server, main
 
 

@@ -213,7 +213,7 @@ fn many(scene: &mut Scene, count: usize) -> Outcome {
 /// the list hears all of them, in the order of the list. If the walk was stopped in the middle, it begins
 /// further down, and those above follow in the next walk: a rotation of the order.
 pub(super) fn nobody_is_skipped(scene: &mut Scene) -> Outcome {
-    for round in 0..5 {
+    for round in 0..3 {
         let mut clients = scene.connect_many(8)?;
         for client in &mut clients {
             client.send(word(scene, client));

@@ -81,7 +81,8 @@ fn refuses(scene: &Scene, bytes: &[u8]) -> Outcome {
         return Fault::expected("a status such as 400 and the end of the connection")
             .came(client.received())
             .cause(
-                "the client has said that it sends nothing more, and the server still waits for more",
+                "the client has said that it sends nothing more. The server has not read on until it saw that \
+                 end, or it keeps a connection that has ended",
             )
             .repeat(repeat)
             .fail();
