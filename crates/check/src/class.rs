@@ -114,10 +114,13 @@ impl Class {
         let exercises = copy.join("exercises");
         let starter = exercises.join(name_of(&ours)).join("starter");
         fs::create_dir_all(&starter)?;
-        for entry in ["Cargo.toml", "Cargo.lock", "crates", "tests", "demo", "chapters"] {
-            let link = copy.join(entry);
+        let outside = ["Cargo.toml", "Cargo.lock", "crates", "tests", "demo"];
+        let mut links = outside.map(|name| (self.workspace.join(name), copy.join(name))).to_vec();
+        // The workspace wants to see a solution beside the starter.
+        links.push((ours.join("solution"), starter.with_file_name("solution")));
+        for (ours, link) in links {
             if !link.exists() {
-                symlink(self.workspace.join(entry), link)?;
+                symlink(ours, link)?;
             }
         }
         for file in ["Cargo.toml", "Cargo.lock"] {
