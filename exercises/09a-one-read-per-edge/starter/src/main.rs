@@ -50,7 +50,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                     client.log.line(format_args!("lost: {error}"));
                     false
                 });
-                if !stays {
+                // A client that has said that it sends nothing more, and is owed nothing.
+                let is_done = event.is_read_closed() && client.is_owed_nothing();
+                if !stays || is_done {
                     clients.remove(&event.token());
                 }
             }
@@ -126,6 +128,10 @@ impl Client {
             let head: Vec<u8> = self.input.drain(..end).collect();
             self.answer(&String::from_utf8_lossy(&head), site);
         }
+    }
+
+    fn is_owed_nothing(&self) -> bool {
+        self.written == self.output.len()
     }
 
     /// Puts the answer to a request into the output.
