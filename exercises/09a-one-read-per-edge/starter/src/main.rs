@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::{Listener, Log, Options, Step, Worker};
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 
 use crate::site::Site;
 
@@ -61,16 +61,28 @@ fn main() -> Result<(), Box<dyn Error>> {
             let token = Token(next_token);
             next_token += 1;
             let log = options.log(Worker::Connection((token.0 - LISTENER.0) as u64), address);
-            stream.set_nonblocking(true)?;
-            let mut stream = TcpStream::from_std(stream);
-            // mio is edge-triggered: the kernel names a client when something changes.
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            poll.registry().register(&mut stream, token, interest)?;
-            clients.insert(token, Client::new(stream, log, options.timeout));
+            match register(stream, token, poll.registry()) {
+                Ok(stream) => {
+                    clients.insert(token, Client::new(stream, log, options.timeout));
+                }
+                Err(error) => log.line(format_args!("cannot be served: {error}")),
+            }
         }
         clients.retain(|_, client| Instant::now() < client.deadline);
     }
     Ok(())
+}
+
+fn register(
+    stream: std::net::TcpStream,
+    token: Token,
+    registry: &Registry,
+) -> io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    let mut stream = TcpStream::from_std(stream);
+    // mio is edge-triggered: the kernel names a client when something changes.
+    registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+    Ok(stream)
 }
 
 struct Client {
