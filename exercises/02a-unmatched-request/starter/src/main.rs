@@ -16,8 +16,8 @@ fn main() -> Result<(), regex::Error> {
         env!("CARGO_PKG_NAME"),
         "one answer for one client at a time",
     ));
-    // Method, target, version: the first line of a request.
-    let request_line = Regex::new(r"^(GET|POST) (/[!-~]*) HTTP/1\.[01]\r\n")?;
+    // Method, target and version in the first line, then header lines, and an empty line.
+    let request = Regex::new(r"(?-u)^(GET|POST) (/[!-~]*) HTTP/1\.[01]\r\n(?:[^\r\n]+\r\n)*\r\n")?;
     let end_of_head = Regex::new(r"\r?\n\r?\n")?;
 
     let listener = TcpListener::bind(options.address())
@@ -38,7 +38,7 @@ fn main() -> Result<(), regex::Error> {
         };
         let log = options.log(Worker::Process, address);
         let answered = read_head(&mut client, &end_of_head, options)
-            .and_then(|head| answer(&mut client, &head, &request_line, options.timeout));
+            .and_then(|head| answer(&mut client, &head, &request, options.timeout));
         match answered {
             Ok(line) => log.line(line),
             Err(error) => log.line(format_args!("lost: {error}")),
@@ -77,13 +77,13 @@ fn read_head(
 fn answer(
     client: &mut TcpStream,
     head: &[u8],
-    request_line: &Regex,
+    request: &Regex,
     timeout: Duration,
 ) -> io::Result<String> {
     if head.is_empty() {
         return Ok("closed without a request".to_owned());
     }
-    let parts = request_line.captures(head).expect("a request begins with its request line");
+    let parts = request.captures(head).expect("a request begins with its request line");
     let (status, page) = if &parts[2] == b"/" {
         ("200 OK", "<h1>Hello, Welcome!</h1>")
     } else {

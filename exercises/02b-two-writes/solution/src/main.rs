@@ -19,7 +19,8 @@ fn main() -> Result<(), regex::Error> {
         "one client at a time, and all its requests",
     ));
     let patterns = Patterns {
-        request_line: Regex::new(r"^(GET|POST) (/[!-~]*) HTTP/1\.[01]\r\n")?,
+        // Method, target and version in the first line, then header lines, and an empty line.
+        request: Regex::new(r"(?-u)^(GET|POST) (/[!-~]*) HTTP/1\.[01]\r\n(?:[^\r\n]+\r\n)*\r\n")?,
         end_of_head: Regex::new(r"\r?\n\r?\n")?,
         // HTTP/1.0, a client that says so, or a body, which nobody reads here.
         last_request: Regex::new(concat!(
@@ -53,7 +54,7 @@ fn main() -> Result<(), regex::Error> {
 }
 
 struct Patterns {
-    request_line: Regex,
+    request: Regex,
     end_of_head: Regex,
     last_request: Regex,
 }
@@ -69,7 +70,7 @@ fn serve(
     let mut patience = options.timeout;
     while let Some(length) = read_head(&mut client, &mut input, patterns, patience, options)? {
         let head: Vec<u8> = input.drain(..length).collect();
-        let (status, page) = match patterns.request_line.captures(&head) {
+        let (status, page) = match patterns.request.captures(&head) {
             Some(parts) if &parts[2] == b"/" => ("200 OK", "<h1>Hello, Welcome!</h1>"),
             Some(_) => ("404 Not Found", "<h1>Nothing found</h1>"),
             None => ("400 Bad Request", "<h1>This is not a request that I understand</h1>"),

@@ -63,7 +63,8 @@ fn serve(
     Ok(format!("{status} {} bytes", body.len()))
 }
 
-/// Writes all of it. A write takes what finds room within a second (a tick) and says how much that was.
+/// Writes all of it. A write takes what finds room within a second (a tick) and says how much that
+/// was.
 fn send(client: &mut TcpStream, mut bytes: &[u8], options: &Options) -> io::Result<()> {
     let mut deadline = Instant::now() + options.timeout;
     while !bytes.is_empty() {

@@ -60,7 +60,7 @@ fn serve(
     client.shutdown(Shutdown::Write)?;
     let deadline = Instant::now() + options.tick();
     while matches!(client.read(&mut [0; 4096]), Ok(1..)) && Instant::now() < deadline {}
-    Ok(format!("{status} {} bytes", sent))
+    Ok(format!("{status} {sent} bytes"))
 }
 
 /// Reads until the empty line that ends the head, in as many pieces as it comes in. A read gives up

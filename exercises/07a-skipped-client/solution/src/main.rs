@@ -29,8 +29,8 @@ fn main() {
         }
 
         round += 1;
-        // retain_mut walks the list once and keeps who stays. Removing by hand moves the next client to the
-        // place of the one that left, and a walk that goes on from there skips it.
+        // retain_mut walks the list once and keeps who stays. Removing by hand moves the next client
+        // to the place of the one that left, and a walk that goes on from there skips it.
         clients.retain_mut(|client| client.hear(options.timeout) && client.tell(round));
 
         thread::sleep(ROUND);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::{Listener, Log, Options, Step, Worker};
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 
 use crate::site::Site;
 
@@ -50,7 +50,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                     client.log.line(format_args!("lost: {error}"));
                     false
                 });
-                if !stays {
+                // A client that has said that it sends nothing more, and is owed nothing.
+                let is_done = event.is_read_closed() && client.is_owed_nothing();
+                if !stays || is_done {
                     clients.remove(&event.token());
                 }
             }
@@ -59,16 +61,28 @@ fn main() -> Result<(), Box<dyn Error>> {
             let token = Token(next_token);
             next_token += 1;
             let log = options.log(Worker::Connection((token.0 - LISTENER.0) as u64), address);
-            stream.set_nonblocking(true)?;
-            let mut stream = TcpStream::from_std(stream);
-            // mio is edge-triggered: the kernel names a client when something changes.
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            poll.registry().register(&mut stream, token, interest)?;
-            clients.insert(token, Client::new(stream, log, options.timeout));
+            match register(stream, token, poll.registry()) {
+                Ok(stream) => {
+                    clients.insert(token, Client::new(stream, log, options.timeout));
+                }
+                Err(error) => log.line(format_args!("cannot be served: {error}")),
+            }
         }
         clients.retain(|_, client| Instant::now() < client.deadline);
     }
     Ok(())
+}
+
+fn register(
+    stream: std::net::TcpStream,
+    token: Token,
+    registry: &Registry,
+) -> io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    let mut stream = TcpStream::from_std(stream);
+    // mio is edge-triggered: the kernel names a client when something changes.
+    registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+    Ok(stream)
 }
 
 struct Client {
@@ -126,6 +140,10 @@ impl Client {
             let head: Vec<u8> = self.input.drain(..end).collect();
             self.answer(&String::from_utf8_lossy(&head), site);
         }
+    }
+
+    fn is_owed_nothing(&self) -> bool {
+        self.written == self.output.len()
     }
 
     /// Puts the answer to a request into the output.

@@ -98,7 +98,7 @@ impl Server {
             Progress::WantsRead | Progress::WantsWrite => {}
             Progress::HasMore => self.unfinished.push(token),
             Progress::Closed => {
-                // Dropping the stream closes it, and then the kernel does not name it any more.
+                // Dropping the stream closes the connection, and the kernel forgets the token.
                 self.clients.remove(&token);
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
@@ -102,8 +102,9 @@ impl Server {
             Progress::WantsRead | Progress::WantsWrite => {}
             Progress::HasMore => self.unfinished.push(token),
             Progress::Closed => {
-                // From here on the kernel does not name it any more.
-                client.is_closed = self.poll.registry().deregister(&mut client.stream).is_ok();
+                // The client sees the end. It fails only if the client has gone already.
+                let _ = client.stream.shutdown(Shutdown::Both);
+                client.is_closed = true;
             }
         }
     }
