@@ -110,7 +110,7 @@ impl Class {
             );
         };
         let ours = exercise.folder(&self.workspace)?;
-        let copy = self.out.join("build");
+        let copy = self.out.join(".build");
         let exercises = copy.join("exercises");
         let starter = exercises.join(name_of(&ours)).join("starter");
         fs::create_dir_all(&starter)?;
@@ -135,7 +135,7 @@ impl Class {
         let package = format!("exercise-{}", exercise.id);
         let built = cargo::program(&exercises.join("Cargo.toml"), &package)?;
         let program = self.out.join(name_of(submission)).join("program");
-        fs::copy(built, &program)?;
+        processes::while_none_starts(|| fs::copy(built, &program))?;
         let mut words = vec![program.into_os_string(), "--port".into(), "{port}".into()];
         if exercise.step()?.serves_files {
             words.push("{root}".into());

@@ -162,6 +162,13 @@ pub fn spawn(command: &mut Command) -> io::Result<Child> {
     command.spawn()
 }
 
+/// Does something while no process is started. A program that is being written cannot be run, and a
+/// process that starts at that moment would hold a copy of the descriptor: ETXTBSY, execve(2).
+pub fn while_none_starts<T>(work: impl FnOnce() -> T) -> T {
+    let _ending = ending();
+    work()
+}
+
 /// Makes this process the one that inherits whatever a server leaves behind, also what has left its
 /// process group: PR_SET_CHILD_SUBREAPER, prctl(2). From then on [`end_descendants`] finds everything.
 ///

@@ -313,7 +313,7 @@ impl Subject {
                 let seed = self.settings.seed;
                 repeat.push(format!("cargo run -p check -- site again --seed {seed}"));
             }
-            repeat.push(format!("{} & SERVER=$!", self.typed("8080", "again/site")));
+            repeat.push(format!("{} & SERVER=$!; sleep 1", self.typed("8080", "again/site")));
             repeat.push(fault.repeat);
         }
         Explanation {
