@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use check::Failure;
 use check::exercises::{EXERCISES, Exercise};
+use check::task::Task;
 use libtest_mimic::{Arguments, Failed, Trial};
 use similar::{ChangeTag, TextDiff};
 use tests::{Verdict, check_command, ensure, repeatedly, verdict, workspace};
@@ -48,11 +49,9 @@ fn server(exercise: &Exercise, suffix: &str) -> Result<Vec<String>, Failure> {
     let name = format!("exercise-{}{suffix}", exercise.id);
     let programs = programs.as_ref().map_err(String::as_str)?;
     let program = programs.get(&name).ok_or_else(|| format!("no program {name}"))?;
-    let mut words = vec![program.to_string_lossy().into_owned(), "--port".into(), "{port}".into()];
-    if exercise.step()?.serves_files {
-        words.push("{root}".into());
-    }
-    Ok(words)
+    let task = Task::of(exercise.id)?;
+    let words = task.words(program.clone())?;
+    Ok(words.iter().map(|word| word.to_string_lossy().into_owned()).collect())
 }
 
 fn starter_fails(exercise: &Exercise) -> Outcome {

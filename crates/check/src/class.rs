@@ -136,11 +136,7 @@ impl Class {
         let built = cargo::program(&exercises.join("Cargo.toml"), &package)?;
         let program = self.out.join(name_of(submission)).join("program");
         processes::while_none_starts(|| fs::copy(built, &program))?;
-        let mut words = vec![program.into_os_string(), "--port".into(), "{port}".into()];
-        if exercise.step()?.serves_files {
-            words.push("{root}".into());
-        }
-        Ok(words)
+        self.task.words(program)
     }
 
     fn grade(&self, submission: &Path, builder: &Mutex<()>) -> Grade {

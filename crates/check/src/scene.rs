@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -210,12 +210,13 @@ impl<'a> Scene<'a> {
     }
 
     /// Gives the server the time to do all that it can do at the moment: waits until it was found
-    /// asleep so many times, a tenth of a second apart, or has used as much processor time.
+    /// asleep so many times, a tenth of a second apart, but never so long that a server which lets
+    /// go of slow clients would.
     pub fn wait_until_idle(&self, looks: u64) {
-        let used = || -> u64 { self.family().iter().map(|process| process.ticks).sum() };
-        let before = used();
+        const AT_MOST: Duration = Duration::from_secs(4);
+        let end = Instant::now() + AT_MOST.min(Duration::from_millis(300) * looks as u32);
         let mut asleep = 0;
-        while asleep < looks && used().saturating_sub(before) < 10 * looks && self.has_processes() {
+        while asleep < looks && Instant::now() < end && self.has_processes() {
             std::thread::park_timeout(Duration::from_millis(100));
             asleep += u64::from(!self.family().iter().any(Process::has_work));
         }

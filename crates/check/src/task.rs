@@ -117,7 +117,17 @@ impl Task {
                 &format!("exercise-{}", exercise.id),
             )?,
         };
-        let mut words = vec![program.into_os_string(), "--port".into(), "{port}".into()];
+        self.words(program)
+    }
+
+    /// The words that start a program with the command line of the steps.
+    ///
+    /// # Errors
+    /// The exercise belongs to no step.
+    pub fn words(&self, program: PathBuf) -> Result<Vec<OsString>, Failure> {
+        // On a busy machine a check takes its time, and must not be let go for that.
+        let options = ["--timeout", "60", "--port", "{port}"].map(OsString::from);
+        let mut words = [vec![program.into_os_string()], options.to_vec()].concat();
         if self.step()?.serves_files {
             words.push("{root}".into());
         }
