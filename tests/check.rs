@@ -129,7 +129,7 @@ fn is_caught(name: &str, task: &str, made_for: &str, also: &[&str]) -> Outcome {
 
 type Other = (&'static str, fn() -> Outcome);
 
-const OTHERS: [Other; 14] = [
+const OTHERS: [Other; 15] = [
     ("every wrong server has a row", every_wrong_server_has_a_row),
     ("a failure tells all that a student needs (needs python3)", || {
         let verdict = verdict("step05", &python("wrong", "two_thread_pool"), "core")?;
@@ -259,6 +259,22 @@ const OTHERS: [Other; 14] = [
     }),
     ("--watch checks again when a file changes (needs python3)", watches),
     ("a class: a hang and a crash cost nobody else anything (needs python3)", class),
+    ("a submission that takes too long is ended with its server (needs python3)", || {
+        let code = "import time\ntime.sleep(86400)\n";
+        let folder = folder_of("step05", 2, &[("bob", code)])?;
+        let out = tempfile::tempdir()?;
+        let output = check_command()?
+            .arg("class")
+            .arg(folder.path())
+            .arg("--out")
+            .arg(out.path())
+            .output()?;
+        ensure!(output.status.code() == Some(1), "{output:?}");
+        let grades = fs::read_to_string(out.path().join("grades.csv"))?;
+        ensure!(grades.contains("more than 2 seconds"), "{grades}");
+        ensure!(processes_in(folder.path())?.is_empty(), "the server is still there");
+        Ok(())
+    }),
     ("a class of an exercise in Rust is built and checked", rust_class),
 ];
 
@@ -289,6 +305,14 @@ fn processes_with(word: &str) -> Result<Vec<u32>, Failure> {
         }
     }
     Ok(found)
+}
+
+/// The processes that work in a folder or below it.
+fn processes_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let folder = folder.canonicalize()?;
+    let entries = fs::read_dir("/proc")?.flatten();
+    let places = entries.filter_map(|entry| fs::read_link(entry.path().join("cwd")).ok());
+    Ok(places.filter(|place| place.starts_with(&folder)).collect())
 }
 
 fn wait_for_end(child: &mut Child) -> Result<Option<i32>, Failure> {
@@ -367,13 +391,17 @@ fn watches() -> Outcome {
     Ok(())
 }
 
-/// A folder of submissions: names of students and their `server.py`.
-fn folder_of(task: &str, students: &[(&str, &str)]) -> Result<tempfile::TempDir, Failure> {
+/// A folder of submissions: names of students and their `server.py`. A submission has so many seconds.
+fn folder_of(
+    task: &str,
+    limit: u32,
+    students: &[(&str, &str)],
+) -> Result<tempfile::TempDir, Failure> {
     let folder = tempfile::tempdir()?;
     fs::write(
         folder.path().join("class.toml"),
         format!(
-            "task = \"{task}\"\nlimit = 20\n\
+            "task = \"{task}\"\nlimit = {limit}\n\
              command = [\"python3\", \"server.py\", \"--port\", \"{{port}}\", \"--root\", \"{{root}}\"]\n"
         ),
     )?;
@@ -386,14 +414,14 @@ fn folder_of(task: &str, students: &[(&str, &str)]) -> Result<tempfile::TempDir,
 
 fn class() -> Outcome {
     let right = fs::read_to_string(workspace().join("crates/check/servers/right/http_server.py"))?;
-    let marker = format!("hang-{}", std::process::id());
     // It listens on no port, and would be waited for as long as a compiler may take.
-    let hangs = format!("import time\nmarker = '{marker}'\ntime.sleep(86400)\n");
+    let hangs = "import time\ntime.sleep(86400)\n";
     let folder = folder_of(
         "step05",
+        600,
         &[
             ("ada", right.as_str()),
-            ("bob", hangs.as_str()),
+            ("bob", hangs),
             ("cleo", "raise SystemExit('no server today')\n"),
             (
                 "dan <b>",
@@ -418,7 +446,7 @@ fn class() -> Outcome {
         rows.iter().map(|row| (&row[0], &row[1], &row[2])).collect();
     ensure!(points.len() == 4, "{points:?}");
     ensure!(points[0] == ("ada", "26", "26"), "{points:?}");
-    ensure!(points[1].1 == "0" && rows[1][3].contains("more than 20 seconds"), "{rows:?}");
+    ensure!(points[1].1 == "0" && rows[1][3].contains("after a minute"), "{rows:?}");
     ensure!(points[2].1 == "0" && rows[2][3].contains("no server today"), "{rows:?}");
     ensure!(points[3] == ("dan <b>", "25", "26"), "{points:?}");
     for (student, failures) in [("ada", "failures=\"0\""), ("dan <b>", "failures=\"1\"")] {
@@ -434,7 +462,7 @@ fn class() -> Outcome {
     ensure!(page.contains("dan &lt;b&gt;") && !page.contains("<b>"), "{page}");
     let first_failed = page.find("Content-Type fits the file");
     ensure!(first_failed.is_some_and(|at| at < 1500), "what most failed does not come first");
-    ensure!(processes_with(&folder.path().to_string_lossy())?.is_empty(), "a server is left");
+    ensure!(processes_in(folder.path())?.is_empty(), "a server is left");
     Ok(())
 }
 
