@@ -69,7 +69,12 @@ impl Server {
         let mut server =
             Server { process, address, first_line: String::new(), stdout: None, stderr: output };
         wait_until(&format!("port {port} accepts"), START_PATIENCE, || {
-            is_listened_on(port) || !server.is_alive()
+            let is_over = is_listened_on(port) || !server.is_alive();
+            if !is_over {
+                // The table is long on a busy machine, and a server may take a minute.
+                thread::park_timeout(Duration::from_millis(5));
+            }
+            is_over
         })
         .map_err(|_| {
             format!(
