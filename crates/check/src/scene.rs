@@ -211,10 +211,10 @@ impl<'a> Scene<'a> {
 
     /// Gives the server the time to do all that it can do at the moment: waits until it was found
     /// asleep so many times, a tenth of a second apart, but never so long that a server which lets
-    /// go of slow clients would. A server that never sleeps gets three times as long.
+    /// go of slow clients would. A server that never sleeps gets a tenth of a second for each.
     pub fn wait_until_idle(&self, looks: u32) {
         const AT_MOST: Duration = Duration::from_secs(4);
-        let awake = Duration::from_millis(300) * looks;
+        let awake = Duration::from_millis(100) * looks;
         let end =
             Instant::now() + if self.step.idles_for_free { AT_MOST } else { awake.min(AT_MOST) };
         let mut asleep = 0;
