@@ -1,9 +1,7 @@
 //! The lab runs, measures what it says, and leaves nothing behind. What the figures are is not tested.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use check::{Failure, wait_until};
@@ -36,14 +34,7 @@ fn main() {
 }
 
 fn lab(arguments: &[&str]) -> Result<Command, Failure> {
-    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let program = PROGRAM.get_or_init(|| {
-        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-        let build = escargot::CargoBuild::new().manifest_path(manifest).package("lab");
-        let run = build.current_release().run().map_err(|error| error.to_string())?;
-        Ok(run.path().to_path_buf())
-    });
-    let mut command = Command::new(program.as_ref().map_err(String::as_str)?);
+    let mut command = Command::new(tests::program("lab")?);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)
 }

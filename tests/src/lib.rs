@@ -1,52 +1,18 @@
-//! What the tests share: the steps as programs, and a table of what each can do.
+//! What the tests share: the steps, `check` and `lab` as programs.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use check::{Failure, Fixture, Server};
-use escargot::format::Message;
 use libtest_mimic::{Failed, Trial};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::Value;
 
-/// A step, and what its chapter has taught so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// The name of its crate and program.
-    pub name: &'static str,
-    /// Serves files over HTTP.
-    pub serves_files: bool,
-    /// A silent client stops nobody else.
-    pub is_concurrent: bool,
-    /// Answers many requests on one connection.
-    pub is_persistent: bool,
-    /// Uses no processor time while nothing happens.
-    pub idles_for_free: bool,
-}
+pub use check::{STEPS, Step};
 
-impl Step {
-    const fn new(name: &'static str, abilities: [bool; 4]) -> Step {
-        let [serves_files, is_concurrent, is_persistent, idles_for_free] = abilities;
-        Step { name, serves_files, is_concurrent, is_persistent, idles_for_free }
-    }
-}
-
-/// Which step has which ability. A step gains one when its chapter teaches it.
-pub const STEPS: [Step; 9] = [
-    //                                 files  concurrent persistent idle
-    Step::new("step01-by-hand", [false, false, false, true]),
-    Step::new("step02-single-response", [false, false, false, true]),
-    Step::new("step03-static-files", [true, false, false, true]),
-    Step::new("step04-fork", [true, true, false, true]),
-    Step::new("step05-threads", [true, true, false, true]),
-    Step::new("step06-coroutines", [true, true, false, true]),
-    Step::new("step07-nonblocking", [false, true, false, false]),
-    Step::new("step08-persistent", [true, true, true, false]),
-    Step::new("step09-epoll", [true, true, true, true]),
-];
-
-/// The program of a step, built as a reader builds it.
+/// The program of a step, `check` or `lab`, built as a reader builds it.
 ///
 /// # Errors
 /// It does not build.
@@ -58,19 +24,13 @@ pub fn program(step: &str) -> Result<PathBuf, Failure> {
 }
 
 fn build() -> Result<HashMap<String, PathBuf>, Failure> {
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    let packages = STEPS.iter().flat_map(|step| ["--package", step.name]);
-    let build =
-        escargot::CargoBuild::new().manifest_path(manifest).current_release().args(packages);
-    let mut programs = HashMap::new();
-    for message in build.exec()? {
-        if let Message::CompilerArtifact(artifact) = message?.decode()?
-            && let Some(program) = &artifact.executable
-        {
-            programs.insert(artifact.target.name.to_string(), program.to_path_buf());
-        }
-    }
-    Ok(programs)
+    let packages: Vec<&str> = STEPS.iter().map(|step| step.name).chain(["check", "lab"]).collect();
+    check::cargo::build(&workspace().join("Cargo.toml"), &packages)
+}
+
+/// The root of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
 /// A step on a free port, with further arguments.
@@ -136,4 +96,77 @@ macro_rules! ensure {
             return Err(format!($($words)+).into());
         }
     };
+}
+
+/// The `check` command.
+///
+/// # Errors
+/// It does not build.
+pub fn check_command() -> Result<Command, Failure> {
+    let mut command = Command::new(program("check")?);
+    // Servers in Python must not leave anything in the repository.
+    command.stdin(Stdio::null()).current_dir(workspace()).env("PYTHONDONTWRITEBYTECODE", "1");
+    Ok(command)
+}
+
+/// What `check` says about a server.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The names of the checks that failed.
+    pub failed: BTreeSet<String>,
+    /// All of it.
+    pub report: Value,
+}
+
+impl Verdict {
+    /// What it says of one check.
+    ///
+    /// # Errors
+    /// The check was not made.
+    pub fn check(&self, name: &str) -> Result<&Value, Failure> {
+        let mut checks = self.report["checks"].as_array().into_iter().flatten();
+        Ok(checks.find(|check| check["name"] == name).ok_or_else(|| format!("no check {name}"))?)
+    }
+}
+
+/// Runs `check` for a task, on our own program or on the server that these words start.
+///
+/// # Errors
+/// The checks could not be made.
+pub fn verdict(task: &str, server: &[String], level: &str) -> Result<Verdict, Failure> {
+    let mut command = check_command()?;
+    command.args([task, "--format", "json", "--level", level]);
+    if !server.is_empty() {
+        command.arg("--").args(server);
+    }
+    let output = command.output()?;
+    if !matches!(output.status.code(), Some(0 | 1)) {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    let failed: BTreeSet<String> = report["checks"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|check| check["passed"] == false)
+        .filter_map(|check| check["name"].as_str().map(str::to_owned))
+        .collect();
+    ensure!(
+        output.status.code() == Some(i32::from(!failed.is_empty())),
+        "status {}, but failed are {failed:?}",
+        output.status
+    );
+    Ok(Verdict { failed, report })
+}
+
+/// Does something once, or as often as the environment variable REPEAT says.
+///
+/// # Errors
+/// The first failure; says at which repetition.
+pub fn repeatedly(mut run: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
+    let times: u32 = std::env::var("REPEAT").map_or(Ok(1), |times| times.parse())?;
+    for time in 1..=times {
+        run().map_err(|failure| format!("time {time} of {times}: {failure}"))?;
+    }
+    Ok(())
 }

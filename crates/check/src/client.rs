@@ -24,6 +24,8 @@ pub struct Client {
 /// An answer, taken apart.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// The digit behind `HTTP/1.`.
+    pub minor_version: u8,
     /// The status code.
     pub status: u16,
     /// The field lines, names in lower case.
@@ -37,6 +39,36 @@ impl Answer {
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
+}
+
+/// Takes the head of an answer apart. Returns it and its length with the empty line, or `None` while
+/// there is no empty line yet.
+///
+/// # Errors
+/// It is not the head of an HTTP/1.1 or HTTP/1.0 answer; says which line is wrong.
+pub fn parse_head(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Failure> {
+    let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let head = std::str::from_utf8(&bytes[..at])?;
+    let mut lines = head.split("\r\n");
+    let status_line = lines.next().unwrap_or_default();
+    let (minor_version, status) = parse_status_line(status_line)
+        .ok_or_else(|| format!("not a status line: {status_line:?}"))?;
+    let fields = lines
+        .map(|line| {
+            let (name, value) =
+                line.split_once(':').ok_or_else(|| format!("no field: {line:?}"))?;
+            Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
+        })
+        .collect::<Result<_, Failure>>()?;
+    Ok(Some((Answer { minor_version, status, fields, body: Vec::new() }, at + 4)))
+}
+
+/// The digit behind `HTTP/1.` and the status.
+fn parse_status_line(line: &str) -> Option<(u8, u16)> {
+    let (version, rest) = line.strip_prefix("HTTP/1.")?.split_once(' ')?;
+    Some((version.parse().ok().filter(|minor| *minor <= 1)?, rest.get(..3)?.parse().ok()?))
 }
 
 impl Client {
@@ -130,28 +162,13 @@ impl Client {
     /// # Errors
     /// What comes is not the head of an answer, or it does not come in time.
     pub fn read_head(&mut self) -> Result<Answer, Failure> {
-        let length = loop {
-            if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-                break at + 4;
+        loop {
+            if let Some((answer, length)) = parse_head(&self.buffer)? {
+                self.buffer.drain(..length);
+                return Ok(answer);
             }
             self.read_more("the head of an answer")?;
-        };
-        let head: Vec<u8> = self.buffer.drain(..length).collect();
-        let head = String::from_utf8(head)?;
-        let mut lines = head.trim_end().split("\r\n");
-        let status_line = lines.next().unwrap_or_default();
-        let status = status_line
-            .strip_prefix("HTTP/1.1 ")
-            .and_then(|rest| rest.get(..3)?.parse().ok())
-            .ok_or_else(|| format!("not a status line: {status_line:?}"))?;
-        let fields = lines
-            .map(|line| {
-                let (name, value) =
-                    line.split_once(':').ok_or_else(|| format!("no field: {line:?}"))?;
-                Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
-            })
-            .collect::<Result<_, Failure>>()?;
-        Ok(Answer { status, fields, body: Vec::new() })
+        }
     }
 
     /// Reads some of what comes next; empty at the end of the connection.

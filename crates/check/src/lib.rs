@@ -3,14 +3,27 @@
 //! Nothing here knows how a server is built: it sees a process, a port and bytes, so the server may
 //! be written in any language.
 
+pub mod cargo;
+pub mod checks;
+pub mod class;
 pub mod client;
+pub mod exercises;
 pub mod fixture;
+pub mod processes;
+pub mod report;
+pub mod scene;
 pub mod server;
+pub mod site;
+pub mod steps;
+pub mod story;
+pub mod task;
 pub mod wire;
 
 pub use client::{Answer, Client};
 pub use fixture::Fixture;
 pub use server::Server;
+pub use site::Site;
+pub use steps::{STEPS, Step};
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -11,13 +11,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::{Answer, Client, Failure, wait_until};
+use crate::{Answer, Client, Failure, processes, wait_until};
 
 /// How long a server may take to start, and a process to end. Generous: these are bounds for what
 /// hangs, not measurements.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server may be compiled before it starts, or have a virtual machine to start first.
+const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server. Dropping it kills its process group and waits until all of it is gone.
 #[derive(Debug)]
@@ -38,7 +42,7 @@ impl Server {
     pub fn start(command: &mut Command) -> Result<Server, Failure> {
         let stderr = tempfile::tempfile()?;
         command.stdout(Stdio::piped()).stderr(stderr.try_clone()?);
-        let mut process = command.process_group(0).spawn()?;
+        let mut process = processes::spawn(command.process_group(0))?;
         let stdout = process.stdout.take().map(BufReader::new);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server =
@@ -47,6 +51,45 @@ impl Server {
         server.address = address_in(&server.first_line).ok_or_else(|| {
             format!("no URL in the first line {:?}; stderr: {}", server.first_line, server.log())
         })?;
+        Ok(server)
+    }
+
+    /// Starts a server that was told to listen on `port`, and waits until it does. That shows in
+    /// /proc/net/tcp: a connection to try it with would be its first client. What it prints, to
+    /// standard output or standard error, is in [`Server::log`].
+    ///
+    /// # Errors
+    /// The command cannot be started, or ends before the port accepts, or takes a minute.
+    pub fn start_on_port(command: &mut Command, port: u16) -> Result<Server, Failure> {
+        let output = tempfile::tempfile()?;
+        command.stdout(output.try_clone()?).stderr(output.try_clone()?);
+        let process = processes::spawn(command.process_group(0))
+            .map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut server =
+            Server { process, address, first_line: String::new(), stdout: None, stderr: output };
+        wait_until(&format!("port {port} accepts"), START_PATIENCE, || {
+            let is_over = is_listened_on(port) || !server.is_alive();
+            if !is_over {
+                // The table is long on a busy machine, and a server may take a minute.
+                thread::park_timeout(Duration::from_millis(5));
+            }
+            is_over
+        })
+        .map_err(|_| {
+            format!(
+                "after a minute it does not listen on port {port}. It printed: {}",
+                server.log()
+            )
+        })?;
+        if !server.is_alive() {
+            let status = server.process.wait()?;
+            return Err(format!(
+                "it ended ({status}) before it listened on port {port}. It printed: {}",
+                server.log()
+            )
+            .into());
+        }
         Ok(server)
     }
 
@@ -219,8 +262,40 @@ impl Drop for Server {
         let _ = killpg(group, Signal::SIGKILL);
         let _ = self.process.wait();
         // Its children are init's now; they are gone when the group has nobody left to signal.
-        let _ = wait_until("the group ends", PATIENCE, || killpg(group, None).is_err());
+        let _ = wait_until("the group ends", PATIENCE, || {
+            // Or this process's, if it has adopted them: then it is the one to ask how they ended.
+            while let Ok(WaitStatus::Signaled(..) | WaitStatus::Exited(..)) =
+                waitpid(Pid::from_raw(-group.as_raw()), Some(WaitPidFlag::WNOHANG))
+            {}
+            killpg(group, None).is_err()
+        });
+        processes::end_descendants();
     }
+}
+
+/// A port that nobody listens on, below the range that the kernel gives to clients: those never take it
+/// from the server in the moment before it binds.
+///
+/// # Errors
+/// No port is free.
+pub fn free_port() -> Result<u16, Failure> {
+    (0..1000)
+        .map(|_| fastrand::u16(10_000..32_000))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .ok_or_else(|| "no port is free".into())
+}
+
+/// Whether somebody listens on a port of this machine: state 0A in /proc/net/tcp, proc(5).
+fn is_listened_on(port: u16) -> bool {
+    ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
+        let table = fs::read_to_string(table).unwrap_or_default();
+        table.lines().any(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let local = fields.next().and_then(|local| local.rsplit(':').next());
+            local.is_some_and(|hex| u16::from_str_radix(hex, 16) == Ok(port))
+                && fields.nth(1) == Some("0A")
+        })
+    })
 }
 
 /// The address in "... http://127.0.0.1:8080/ ...".

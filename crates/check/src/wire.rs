@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::story::Fault;
 use crate::{Answer, Client, Failure, Server};
 
 /// The tables, with the name of each group.
@@ -116,16 +117,20 @@ impl Case {
         let limit = self.step02_sends.filter(|_| is_step02).unwrap_or(usize::MAX);
         for send in self.send.all().iter().take(limit) {
             self.run_one(server, &unescape(send)?, is_step02).map_err(|why| {
-                format!(
-                    "{why}\n  rule: {}\n  repeat: printf '{}' | nc -N {} {}",
-                    self.rule,
-                    for_printf(send),
-                    server.address().ip(),
-                    server.address().port()
-                )
+                let (ip, port) = (server.address().ip(), server.address().port());
+                Fault::expected(format!("{}, by {}", self.expectation(is_step02), self.rule))
+                    .cause(why.to_string())
+                    .repeat(format!("printf '{}' | nc -N {ip} {port}", for_printf(send)))
             })?;
         }
         Ok(())
+    }
+
+    /// What must come back, in short.
+    fn expectation(&self, is_step02: bool) -> String {
+        let answers = self.step02.as_ref().filter(|_| is_step02).unwrap_or(&self.answers);
+        let end = if self.closes { " and the end of the connection" } else { "" };
+        format!("\"{}\" is answered with {}{end}", self.name, answers.join(", then "))
     }
 
     fn run_one(&self, server: &Server, bytes: &[u8], is_step02: bool) -> Result<(), Failure> {
@@ -137,6 +142,9 @@ impl Case {
         for (number, statuses) in expected.iter().enumerate() {
             let is_head = self.head && number == 0;
             let answer = if is_head { client.answer_to_head()? } else { client.answer()? };
+            if answer.minor_version != 1 {
+                return Err("the answer is not HTTP/1.1".into());
+            }
             let is_right = statuses.split(" or ").any(|status| status == answer.status.to_string());
             if !is_right {
                 return Err(format!(

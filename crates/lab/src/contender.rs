@@ -5,10 +5,11 @@ use std::env;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use check::cargo;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use procfs::process::{Process, all_processes};
@@ -166,7 +167,8 @@ impl Contender {
     fn command(&self, lab: &Lab, port: u16, canned: u64) -> io::Result<Command> {
         Ok(match &self.kind {
             Kind::Step(name) => {
-                let mut command = Command::new(lab.programs.join(name));
+                let program = lab.programs.get(*name).ok_or(io::ErrorKind::NotFound)?;
+                let mut command = Command::new(program);
                 // Nothing measured here may end because somebody was silent on purpose.
                 command.args(["--quiet", "--timeout", "3600", "--port", &port.to_string()]);
                 command.arg(&lab.root);
@@ -196,27 +198,15 @@ pub(crate) struct Lab {
     pub(crate) cores: Option<Cores>,
     /// The site that is served.
     pub(crate) root: PathBuf,
-    /// The folder of the steps' programs.
-    pub(crate) programs: PathBuf,
+    /// The steps' programs by name.
+    pub(crate) programs: HashMap<String, PathBuf>,
 }
 
 impl Lab {
     /// Chooses the cores and builds the steps, as this program was built.
     pub(crate) fn open() -> Result<Lab, Failure> {
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
-        let program = env::current_exe()?;
-        let programs = program.parent().ok_or("the lab has no folder")?.to_owned();
-        let mut build = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
-        build.current_dir(&workspace).args(["build", "--quiet"]);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        STEPS.iter().for_each(|(name, _)| {
-            build.args(["-p", name]);
-        });
-        if !build.status().map_err(|error| format!("cannot run cargo: {error}"))?.success() {
-            return Err("the steps do not build; see above".into());
-        }
+        let workspace = cargo::workspace().canonicalize()?;
+        let programs = cargo::build(&workspace.join("Cargo.toml"), &STEPS.map(|(name, _)| name))?;
         let cores = Cores::choose();
         if let Some(cores) = cores {
             machine::move_to(cores.load)?;

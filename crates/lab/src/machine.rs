@@ -61,7 +61,7 @@ impl Machine {
         };
         let memory = value(&read("/proc/meminfo"), "MemTotal");
         let kib: u64 = memory.split(' ').next().and_then(|kib| kib.parse().ok()).unwrap_or(0);
-        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let arguments: Vec<String> = std::env::args().skip(1).map(quote).collect();
         Machine {
             processor: value(&read("/proc/cpuinfo"), "model name"),
             cores: read("/proc/cpuinfo").lines().filter(|l| l.starts_with("processor")).count(),
@@ -84,4 +84,10 @@ impl Machine {
             self.processor, self.cores, self.memory_mib, self.kernel, self.date
         )
     }
+}
+
+/// A word as a shell reads it.
+fn quote(word: String) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:".contains(c);
+    if word.chars().all(is_plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }

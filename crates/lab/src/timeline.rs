@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -49,7 +48,7 @@ pub(crate) struct Timeline {
 pub(crate) async fn record(lab: &Lab, contender: &Contender) -> Result<Timeline, Failure> {
     let site = TempDir::new()?;
     fs::write(site.path().join("file.bin"), vec![b'x'; FILE_SIZE])?;
-    let lab = Lab { root: PathBuf::from(site.path()), ..lab.clone() };
+    let lab = Lab { root: site.path().to_owned(), ..lab.clone() };
     let server = contender.start(&lab, FILE_SIZE as u64).await?;
     let start = Instant::now();
     let mut clients = JoinSet::new();

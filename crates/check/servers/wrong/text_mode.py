@@ -1,0 +1,16 @@
+"""Wrong: reads pictures as if they were text."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../right"))
+
+from threads import Server, main
+
+
+class Wrong(Server):
+    def message(self, status, kind, body):
+        return super().message(status, kind, body.decode("utf-8", "replace").encode())
+
+
+main(Wrong)

@@ -1,0 +1,61 @@
+//! Builds the steps and the exercises, as a reader does.
+
+use std::collections::HashMap;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::Failure;
+
+/// The workspace: the one around the current folder, or else the one that this program was built in.
+pub fn workspace() -> PathBuf {
+    let here = env::current_dir().unwrap_or_default();
+    let around = here.ancestors().find(|folder| folder.join("crates/check/Cargo.toml").is_file());
+    around.unwrap_or(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))).to_owned()
+}
+
+/// Builds packages of a workspace and returns their programs by name. What the compiler has to say goes
+/// to standard error.
+///
+/// # Errors
+/// There is no cargo, or something does not compile.
+pub fn build(manifest: &Path, packages: &[&str]) -> Result<HashMap<String, PathBuf>, Failure> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--message-format=json-render-diagnostics", "--manifest-path"]);
+    cargo.arg(manifest);
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let output = cargo
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot start cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{} does not compile", packages.join(" ")).into());
+    }
+    let mut programs = HashMap::new();
+    for line in String::from_utf8(output.stdout)?.lines() {
+        let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
+        if let (Some(name), Some(program)) =
+            (message["target"]["name"].as_str(), message["executable"].as_str())
+        {
+            programs.insert(name.to_owned(), program.into());
+        }
+    }
+    Ok(programs)
+}
+
+/// The program of one package.
+///
+/// # Errors
+/// As [`build`].
+pub fn program(manifest: &Path, package: &str) -> Result<PathBuf, Failure> {
+    let mut programs = build(manifest, &[package])?;
+    programs.remove(package).ok_or_else(|| format!("{package} is no program").into())
+}

@@ -1,0 +1,349 @@
+//! What happened in a check, and the words in which a failure is told.
+
+use std::fmt::{self, Display, Write};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Failure;
+
+/// What a client did, or what happened to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// It connects.
+    Connects,
+    /// It sends something.
+    Sends,
+    /// An answer has come.
+    Answered,
+    /// It waits, and nothing comes any more.
+    Waits,
+    /// The server has ended the connection.
+    Ended,
+    /// It closes or resets the connection.
+    Leaves,
+    /// Something that the check does beside its clients.
+    Aside,
+}
+
+impl Deed {
+    /// The word for a timeline.
+    fn word(self) -> &'static str {
+        match self {
+            Deed::Connects => "connects",
+            Deed::Sends => "sends",
+            Deed::Answered => "answered",
+            Deed::Waits => "NOTHING",
+            Deed::Ended => "end",
+            Deed::Leaves => "leaves",
+            Deed::Aside => "",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Event {
+    at: Duration,
+    /// The client's number, from 1; 0 for the check itself.
+    client: usize,
+    deed: Deed,
+    text: String,
+}
+
+/// What happened, in order.
+#[derive(Clone, Debug)]
+pub struct Story {
+    start: Instant,
+    events: Vec<Event>,
+    clients: usize,
+}
+
+/// So many lines of a story are shown at its beginning and at its end.
+const LINES_SHOWN: usize = 12;
+/// So many columns of a timeline are shown.
+const COLUMNS_SHOWN: usize = 8;
+/// So many rows of a timeline are shown at its beginning and at its end.
+const ROWS_SHOWN: usize = 5;
+
+impl Story {
+    /// Begins now.
+    pub fn begin() -> Story {
+        Story { start: Instant::now(), events: Vec::new(), clients: 0 }
+    }
+
+    /// A number for a further client.
+    pub fn next_client(&mut self) -> usize {
+        self.clients += 1;
+        self.clients
+    }
+
+    /// Adds what a client did. Client 0 is the check itself.
+    pub fn add(&mut self, client: usize, deed: Deed, text: impl Into<String>) {
+        self.events.push(Event { at: self.start.elapsed(), client, deed, text: text.into() });
+    }
+
+    /// The story, a line an event; neighbours who do the same share one.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut rest = &self.events[..];
+        while let Some(first) = rest.first() {
+            let same = |event: &&Event| event.text == first.text && event.client > 0;
+            let count = rest.iter().take_while(same).count().max(1);
+            let who = match (first.client, rest[count - 1].client) {
+                (0, _) => String::new(),
+                (from, to) if from == to => format!("client {from} "),
+                (from, to) => format!("clients {from} to {to}: each "),
+            };
+            lines.push(format!("{:7.3} s  {who}{}", first.at.as_secs_f64(), first.text));
+            rest = &rest[count..];
+        }
+        shorten(lines, LINES_SHOWN, |left| format!("           ({left} more)"))
+    }
+
+    /// A row a client, a column for what happened at about the same time; empty when there were fewer
+    /// than two clients. What stands further right happened later.
+    pub fn timeline(&self) -> Vec<String> {
+        if self.clients < 2 {
+            return Vec::new();
+        }
+        let mut columns: Vec<Vec<&Event>> = Vec::new();
+        for event in self.events.iter().filter(|event| event.client > 0) {
+            match columns.last_mut() {
+                Some(column)
+                    if column[0].deed == event.deed
+                        && column.iter().all(|other| other.client != event.client) =>
+                {
+                    column.push(event);
+                }
+                _ => columns.push(vec![event]),
+            }
+        }
+        let left_out = columns.len().saturating_sub(COLUMNS_SHOWN);
+        let columns = &columns[left_out..];
+        let mut head = format!("{:<10}", "seconds");
+        for column in columns {
+            let _ = write!(head, "{:>10.3}", column[0].at.as_secs_f64());
+        }
+        let rows = (1..=self.clients).map(|client| {
+            let mut row = format!("client {client:<3}");
+            for column in columns {
+                let event = column.iter().find(|event| event.client == client);
+                let _ = write!(row, "{:>10}", event.map_or(".", |event| event.deed.word()));
+            }
+            row
+        });
+        let mut lines = vec![head];
+        lines.extend(shorten(rows.collect(), ROWS_SHOWN, |left| format!("({left} more clients)")));
+        if left_out > 0 {
+            lines.push(format!("({left_out} earlier columns are left out)"));
+        }
+        lines
+    }
+}
+
+/// The beginning and the end of a long list.
+fn shorten(
+    mut lines: Vec<String>,
+    shown: usize,
+    left_out: impl Fn(usize) -> String,
+) -> Vec<String> {
+    if lines.len() > 2 * shown + 1 {
+        let left = lines.len() - 2 * shown;
+        lines.splice(shown..lines.len() - shown, [left_out(left)]);
+    }
+    lines
+}
+
+/// Why a check failed: what should have come, what came instead, and what is probably wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Fault {
+    /// What should have come.
+    pub expected: String,
+    /// The bytes that came, if that is what is wrong.
+    pub came: Option<Came>,
+    /// What is wrong, as far as it can be guessed from outside.
+    pub cause: String,
+    /// A command that shows the same by hand, with the server on port 8080.
+    pub repeat: String,
+}
+
+/// Bytes that came from a server.
+#[derive(Clone, Debug)]
+pub struct Came {
+    /// All of them.
+    pub bytes: Vec<u8>,
+    /// Where the first one stands that is not as it should be.
+    pub wrong_at: Option<usize>,
+}
+
+impl Fault {
+    /// A fault, by what should have come.
+    pub fn expected(words: impl Into<String>) -> Fault {
+        Fault { expected: words.into(), ..Fault::default() }
+    }
+
+    /// These bytes came instead.
+    pub fn came(self, bytes: impl Into<Vec<u8>>) -> Fault {
+        Fault { came: Some(Came { bytes: bytes.into(), wrong_at: None }), ..self }
+    }
+
+    /// These bytes came instead, and the first wrong one stands at `at`.
+    pub fn came_wrong_at(self, bytes: impl Into<Vec<u8>>, at: usize) -> Fault {
+        Fault { came: Some(Came { bytes: bytes.into(), wrong_at: Some(at) }), ..self }
+    }
+
+    /// What is probably wrong.
+    pub fn cause(self, words: impl Into<String>) -> Fault {
+        Fault { cause: words.into(), ..self }
+    }
+
+    /// How to see the same by hand.
+    pub fn repeat(self, command: impl Into<String>) -> Fault {
+        Fault { repeat: command.into(), ..self }
+    }
+
+    /// The fault as a failed result.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn fail<T>(self) -> Result<T, Failure> {
+        Err(self.into())
+    }
+}
+
+impl Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected: {}", self.expected)?;
+        if let Some(came) = &self.came {
+            write!(f, "\n  came: {}", came.lines().join("\n        "))?;
+        }
+        for (name, text) in [("cause", &self.cause), ("repeat", &self.repeat)] {
+            if !text.is_empty() {
+                write!(f, "\n  {name}: {text}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// Adds to a failure what only the check knows that called for the answer.
+pub trait Explain {
+    /// Names the likely cause, and the command that shows the same by hand.
+    #[must_use]
+    fn explain(self, cause: &str, repeat: &str) -> Self;
+}
+
+impl<T> Explain for Result<T, Failure> {
+    fn explain(self, cause: &str, repeat: &str) -> Self {
+        self.map_err(|failure| match failure.downcast::<Fault>() {
+            Ok(mut fault) => {
+                fault.cause = cause.to_owned();
+                fault.repeat = repeat.to_owned();
+                fault as Failure
+            }
+            Err(other) => other,
+        })
+    }
+}
+
+impl Came {
+    /// The bytes with escapes, and a caret below the first wrong one.
+    pub fn lines(&self) -> Vec<String> {
+        const BEFORE: usize = 30;
+        const SHOWN: usize = 160;
+        if self.bytes.is_empty() && self.wrong_at.is_none() {
+            return vec!["nothing".to_owned()];
+        }
+        let Some(at) = self.wrong_at else {
+            let shown = self.bytes[..self.bytes.len().min(SHOWN)].escape_ascii();
+            let more = self.bytes.len().saturating_sub(SHOWN);
+            let more = if more > 0 { format!("  ({more} more bytes)") } else { String::new() };
+            return vec![format!("{shown}{more}")];
+        };
+        let at = at.min(self.bytes.len());
+        let from = at.saturating_sub(BEFORE);
+        let to = (at + BEFORE).min(self.bytes.len());
+        let before =
+            format!("{}{}", if from > 0 { "..." } else { "" }, self.bytes[from..at].escape_ascii());
+        let after = self.bytes[at..to].escape_ascii();
+        let dots = if to < self.bytes.len() { "..." } else { "" };
+        let end = if at == self.bytes.len() { "(the end)" } else { "" };
+        vec![
+            format!("{before}{after}{dots}{end}"),
+            format!("{}^ byte {at}", " ".repeat(before.chars().count())),
+        ]
+    }
+}
+
+/// Where two texts differ first; `None` if they are the same.
+pub fn first_difference(came: &[u8], expected: &[u8]) -> Option<usize> {
+    if came == expected {
+        return None;
+    }
+    let same = came.iter().zip(expected).take_while(|(a, b)| a == b).count();
+    Some(same)
+}
+
+/// A failure as a reader gets it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Explanation {
+    /// What was done, step by step, with seconds since the check began.
+    pub done: Vec<String>,
+    /// A row a client; empty unless the order of several clients matters.
+    pub timeline: Vec<String>,
+    /// What came back.
+    pub came: Vec<String>,
+    /// What was expected.
+    pub expected: String,
+    /// The likely cause.
+    pub cause: String,
+    /// Commands that repeat it by hand.
+    pub repeat: Vec<String>,
+    /// The chapter and heading to read.
+    pub read: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_caret_stands_below_the_first_wrong_byte() {
+        let came = b"HTTP/1.1 200 OK\r\n\r\nabcdef!";
+        let lines = Came { bytes: came.to_vec(), wrong_at: Some(came.len() - 1) }.lines();
+        let caret = lines[1].find('^').unwrap();
+        assert_eq!(&lines[0][caret..=caret], "!");
+    }
+
+    #[test]
+    fn a_caret_behind_the_last_byte_says_that_it_is_the_end() {
+        let lines = Came { bytes: b"abc".to_vec(), wrong_at: Some(3) }.lines();
+        assert_eq!(lines, ["abc(the end)", "   ^ byte 3"]);
+    }
+
+    #[test]
+    fn differences_are_found() {
+        assert_eq!(first_difference(b"abc", b"abc"), None);
+        assert_eq!(first_difference(b"abd", b"abc"), Some(2));
+        assert_eq!(first_difference(b"ab", b"abc"), Some(2));
+        assert_eq!(first_difference(b"abcd", b"abc"), Some(3));
+    }
+
+    #[test]
+    fn a_story_joins_those_who_do_the_same_and_a_timeline_has_a_row_a_client() {
+        let mut story = Story::begin();
+        for _ in 0..64 {
+            let client = story.next_client();
+            story.add(client, Deed::Connects, "connects");
+        }
+        story.add(64, Deed::Waits, "waits in vain");
+        let lines = story.lines();
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].contains("clients 1 to 64: each connects"), "{lines:?}");
+        let timeline = story.timeline();
+        assert_eq!(timeline.len(), 1 + 5 + 1 + 5);
+        assert!(timeline.last().unwrap().contains("NOTHING"));
+    }
+}

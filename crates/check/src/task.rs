@@ -1,0 +1,380 @@
+//! What is checked, and the checking itself.
+
+use std::cell::Cell;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::checks::{CHECKS, Check, Layer, Level};
+use crate::exercises::{EXERCISES, Exercise};
+use crate::report::{CheckResult, Report};
+use crate::scene::Scene;
+use crate::server::free_port;
+use crate::story::{Explanation, Fault, Story};
+use crate::wire::{Applies, Case, cases};
+use crate::{Failure, Fixture, STEPS, Server, Site, Step, cargo};
+
+/// A step or an exercise.
+#[derive(Clone, Copy, Debug)]
+pub enum Task {
+    /// A step.
+    Step(Step),
+    /// An exercise.
+    Exercise(&'static Exercise),
+}
+
+impl Task {
+    /// The task of a name: `step05`, `step05-threads`, `05`, or `05a`.
+    ///
+    /// # Errors
+    /// Nothing has this name; says what there is.
+    pub fn of(name: &str) -> Result<Task, Failure> {
+        let step =
+            STEPS.into_iter().find(|step| [step.name, step.short(), step.number()].contains(&name));
+        step.map(Task::Step).or_else(|| Exercise::of(name).map(Task::Exercise)).ok_or_else(|| {
+            format!(
+                "there is no '{name}'; type step01 to step09, an exercise such as 05a, or --list"
+            )
+            .into()
+        })
+    }
+
+    /// Every task there is.
+    pub fn all() -> Vec<Task> {
+        let exercises = EXERCISES.iter().filter_map(|exercise| Exercise::of(exercise.id));
+        STEPS.into_iter().map(Task::Step).chain(exercises.map(Task::Exercise)).collect()
+    }
+
+    /// `step05` or `05a`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Task::Step(step) => step.short(),
+            Task::Exercise(exercise) => exercise.id,
+        }
+    }
+
+    /// The step whose checks apply.
+    ///
+    /// # Errors
+    /// The exercise belongs to none.
+    pub fn step(&self) -> Result<Step, Failure> {
+        match self {
+            Task::Step(step) => Ok(*step),
+            Task::Exercise(exercise) => exercise.step(),
+        }
+    }
+
+    /// The checks of the table that are made.
+    ///
+    /// # Errors
+    /// The exercise names a check that there is not.
+    pub fn checks(&self, is_strict: bool) -> Result<Vec<&'static Check>, Failure> {
+        let step = self.step()?;
+        let mut checks = match self {
+            Task::Step(step) => CHECKS
+                .iter()
+                .filter(|check| check.level == Level::Core && (check.applies)(step))
+                .collect(),
+            Task::Exercise(exercise) => exercise.checks()?,
+        };
+        if is_strict {
+            checks.extend(
+                CHECKS
+                    .iter()
+                    .filter(|check| check.level == Level::Strict && (check.applies)(&step)),
+            );
+        }
+        Ok(checks)
+    }
+
+    /// The cases of the wire suite that the strict level adds.
+    ///
+    /// # Errors
+    /// A table of cases cannot be read.
+    pub fn wire_cases(&self) -> Result<Vec<(&'static str, Case)>, Failure> {
+        let step = self.step()?;
+        let applies = |case: &Case| match case.applies {
+            Applies::All => step.speaks_http(),
+            Applies::Files => step.serves_files,
+            Applies::Persistent => step.is_persistent,
+        };
+        Ok(cases()?.into_iter().filter(|(_, case)| applies(case)).collect())
+    }
+
+    /// Builds the program in this repository and returns the words that start it, with `{port}` and,
+    /// if it serves files, `{root}` in them.
+    ///
+    /// # Errors
+    /// It does not compile.
+    pub fn build(&self, workspace: &Path) -> Result<Vec<OsString>, Failure> {
+        let program = match self {
+            Task::Step(step) => cargo::program(&workspace.join("Cargo.toml"), step.name)?,
+            Task::Exercise(exercise) => cargo::program(
+                &workspace.join("exercises/Cargo.toml"),
+                &format!("exercise-{}", exercise.id),
+            )?,
+        };
+        self.words(program)
+    }
+
+    /// The words that start a program with the command line of the steps.
+    ///
+    /// # Errors
+    /// The exercise belongs to no step.
+    pub fn words(&self, program: PathBuf) -> Result<Vec<OsString>, Failure> {
+        // On a busy machine a check takes its time, and must not be let go for that.
+        let options = ["--timeout", "60", "--port", "{port}"].map(OsString::from);
+        let mut words = [vec![program.into_os_string()], options.to_vec()].concat();
+        if self.step()?.serves_files {
+            words.push("{root}".into());
+        }
+        Ok(words)
+    }
+
+    /// The folders whose files make the program.
+    ///
+    /// # Errors
+    /// The exercise has no folder.
+    pub fn sources(&self, workspace: &Path) -> Result<Vec<PathBuf>, Failure> {
+        let crates = workspace.join("crates");
+        Ok(match self {
+            Task::Step(step) => vec![crates.join(step.name), crates.join("common")],
+            Task::Exercise(exercise) => vec![exercise.folder(workspace)?.join("starter")],
+        })
+    }
+}
+
+/// How to check.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether the wire suite and the strict checks are made too.
+    pub is_strict: bool,
+    /// What the site follows from.
+    pub seed: u64,
+}
+
+/// A program to be checked.
+pub struct Subject {
+    task: Task,
+    step: Step,
+    command: Vec<OsString>,
+    settings: Settings,
+    site: Site,
+    folder: tempfile::TempDir,
+    root: PathBuf,
+}
+
+impl Subject {
+    /// Makes the site for it.
+    ///
+    /// # Errors
+    /// The command has no place for the port, or the disk is full.
+    pub fn new(task: Task, command: Vec<OsString>, settings: Settings) -> Result<Subject, Failure> {
+        let has = |word: &str| command.iter().any(|part| part.to_string_lossy().contains(word));
+        let step = task.step()?;
+        if !has("{port}") {
+            return Err("the command must say where its port goes, such as --port {port}".into());
+        }
+        if step.serves_files && !has("{root}") {
+            return Err(
+                "the command must say where the folder to serve goes, such as --root {root}".into(),
+            );
+        }
+        let site = Site::new(settings.seed);
+        let folder = tempfile::tempdir()?;
+        let root = site.write(folder.path())?;
+        fs::write(folder.path().join("answer.txt"), site.typed_answer())?;
+        Ok(Subject { task, step, command, settings, site, folder, root })
+    }
+
+    /// The command as it would be typed, with a port and a folder.
+    fn typed(&self, port: &str, root: &str) -> String {
+        let words: Vec<String> = self
+            .command
+            .iter()
+            .map(|word| word.to_string_lossy().replace("{port}", port).replace("{root}", root))
+            .map(
+                |word| if word.contains([' ', '"', '$', '*']) { format!("'{word}'") } else { word },
+            )
+            .collect();
+        words.join(" ")
+    }
+
+    fn start(&self, root: &Path) -> Result<Server, Failure> {
+        let root = root.to_string_lossy();
+        for _ in 0..3 {
+            let port = free_port()?;
+            let mut words = self.command.iter().map(|word| match word.to_str() {
+                Some(text) => {
+                    text.replace("{port}", &port.to_string()).replace("{root}", &root).into()
+                }
+                None => word.clone(),
+            });
+            let mut command = Command::new(words.next().ok_or("there is no command")?);
+            // Python keeps what it prints in a buffer unless it prints to a terminal.
+            command.args(words).env("PYTHONUNBUFFERED", "1");
+            if self.step.number() == "01" {
+                command.stdin(File::open(self.folder.path().join("answer.txt"))?);
+            } else {
+                command.stdin(Stdio::null());
+            }
+            let started = Server::start_on_port(&mut command, port);
+            // Somebody else may have been quicker to take the port.
+            if started.is_ok() || std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                return started;
+            }
+        }
+        Err("no port stays free".into())
+    }
+
+    /// Makes all checks, and tells of each as it is done.
+    ///
+    /// # Errors
+    /// The server does not start.
+    pub fn run(&self, mut tell: impl FnMut(&CheckResult)) -> Result<Report, Failure> {
+        let begin = Instant::now();
+        let mut results = Vec::new();
+        let mut running = Some(self.start(&self.root)?);
+        let leaves_open = Rc::new(Cell::new(false));
+        for check in self.task.checks(self.settings.is_strict)? {
+            let begin = Instant::now();
+            // After a failure nobody knows what state the server is in: the next check gets a new one.
+            let server = match running.take() {
+                Some(server) => Ok(server),
+                None => self.start(&self.root),
+            };
+            let (outcome, story) = match server {
+                Err(failure) => (Err(failure), Story::begin()),
+                Ok(mut server) => {
+                    let mut scene =
+                        Scene::new(&mut server, &self.site, self.step, Rc::clone(&leaves_open));
+                    let outcome = (check.run)(&mut scene);
+                    let story = scene.story();
+                    let outcome = self.also_alive(outcome, &mut server);
+                    running = outcome.is_ok().then_some(server);
+                    (outcome, story)
+                }
+            };
+            let result = CheckResult {
+                name: check.name.to_owned(),
+                layer: check.layer.to_string(),
+                is_own: self.is_own(check.name),
+                seconds: begin.elapsed().as_secs_f64(),
+                failure: outcome.err().map(|failure| {
+                    let mut told = self.explain(failure, &story, check.read(&self.step));
+                    if check.layer == Layer::Concurrency {
+                        told.timeline = story.timeline();
+                    }
+                    told
+                }),
+            };
+            tell(&result);
+            results.push(result);
+        }
+        drop(running);
+        if self.settings.is_strict {
+            self.run_wire_suite(&mut results, &mut tell)?;
+        }
+        Ok(Report {
+            task: self.task.name().to_owned(),
+            level: if self.settings.is_strict { "strict" } else { "core" }.to_owned(),
+            seed: self.settings.seed,
+            command: self.typed("{port}", "{root}"),
+            seconds: begin.elapsed().as_secs_f64(),
+            checks: results,
+        })
+    }
+
+    fn is_own(&self, name: &str) -> bool {
+        matches!(self.task, Task::Exercise(exercise) if exercise.own == name)
+    }
+
+    /// A check that its server did not survive has failed, whatever it saw.
+    fn also_alive(&self, outcome: Result<(), Failure>, server: &mut Server) -> Result<(), Failure> {
+        if server.is_alive() {
+            return outcome;
+        }
+        let status = server.wait(std::time::Duration::from_secs(1))?.0;
+        let log = server.log();
+        let last_words: Vec<&str> = log.lines().rev().take(4).collect();
+        let cause = format!(
+            "the server has ended ({status}). Its last words:\n{}",
+            last_words.into_iter().rev().collect::<Vec<_>>().join("\n")
+        );
+        match outcome.map_err(|failure| failure.downcast::<Fault>()) {
+            Err(Ok(fault)) => fault.cause(cause).fail(),
+            _ => Fault::expected("the server is still there afterwards").cause(cause).fail(),
+        }
+    }
+
+    fn explain(&self, failure: Failure, story: &Story, read: String) -> Explanation {
+        let fault = match failure.downcast::<Fault>() {
+            Ok(fault) => *fault,
+            Err(other) => {
+                Fault::expected("a server that can be talked to").cause(other.to_string())
+            }
+        };
+        let mut repeat = Vec::new();
+        if !fault.repeat.is_empty() {
+            if self.step.serves_files {
+                let seed = self.settings.seed;
+                repeat.push(format!("cargo run -p check -- site again --seed {seed}"));
+            }
+            repeat.push(format!("{} & SERVER=$!; sleep 1", self.typed("8080", "again/site")));
+            repeat.push(fault.repeat);
+        }
+        Explanation {
+            done: story.lines(),
+            timeline: Vec::new(),
+            came: fault.came.map(|came| came.lines()).unwrap_or_default(),
+            expected: fault.expected,
+            cause: fault.cause,
+            repeat,
+            read,
+        }
+    }
+
+    /// The wire suite asks about a site of its own.
+    fn run_wire_suite(
+        &self,
+        results: &mut Vec<CheckResult>,
+        tell: &mut impl FnMut(&CheckResult),
+    ) -> Result<(), Failure> {
+        let cases = self.task.wire_cases()?;
+        if cases.is_empty() {
+            return Ok(());
+        }
+        let fixture = Fixture::new()?;
+        let mut running = None;
+        for (group, case) in cases {
+            let begin = Instant::now();
+            let server = match running.take() {
+                Some(server) => Ok(server),
+                None => self.start(&fixture.root()),
+            };
+            let outcome = server.and_then(|mut server| {
+                let outcome = case.run(&server, self.step.number() == "02");
+                let outcome = self.also_alive(outcome, &mut server);
+                running = outcome.is_ok().then_some(server);
+                outcome
+            });
+            let result = CheckResult {
+                name: format!("{group}: {}", case.name),
+                layer: Layer::Wire.to_string(),
+                is_own: false,
+                seconds: begin.elapsed().as_secs_f64(),
+                failure: outcome.err().map(|failure| {
+                    let mut told = self.explain(failure, &Story::begin(), case.rule.clone());
+                    told.done = vec!["sends the bytes of the last command below".to_owned()];
+                    told
+                }),
+            };
+            tell(&result);
+            results.push(result);
+        }
+        Ok(())
+    }
+}
