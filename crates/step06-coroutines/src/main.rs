@@ -61,7 +61,7 @@ fn serve(client: TcpStream, mut connection: Connection, options: &Options) {
     let mut client = Copying(client);
     loop {
         match connection.advance(&mut client) {
-            Progress::Closed => return,
+            Progress::Closed => break,
             // A client that is always ready would keep its thread for itself. yield_now is not enough:
             // the thread would go on without asking epoll who else is ready.
             Progress::HasMore => sleep(Duration::from_millis(1)),
@@ -71,4 +71,7 @@ fn serve(client: TcpStream, mut connection: Connection, options: &Options) {
             connection.finish();
         }
     }
+    // Taken out of its CoIo, the socket is forgotten by may's epoll before it is closed. Dropped
+    // together it would be closed first, and its number may be the next client's by then.
+    drop(client.0.into_inner());
 }

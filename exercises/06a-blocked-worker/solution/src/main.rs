@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use common::connection::turn_away;
+use common::connection::{Copying, turn_away};
 use common::{Connection, Listener, Options, Places, Progress, Site, Step, Worker};
 use may::coroutine::sleep;
 use may::go;
@@ -48,15 +48,16 @@ fn main() {
 /// One client, from its first byte to the last byte for it.
 fn serve(client: TcpStream, mut connection: Connection, options: &Options) {
     // Reads and writes of a CoIo let another coroutine run instead of blocking the thread.
-    let mut client = match CoIo::new(client) {
+    let client = match CoIo::new(client) {
         Ok(client) => client,
         Err(error) => return options.warn(format_args!("cannot watch a client: {error}")),
     };
     let _ = client.set_read_timeout(Some(options.tick()));
     let _ = client.set_write_timeout(Some(options.tick()));
+    let mut client = Copying(client);
     loop {
         match connection.advance(&mut client) {
-            Progress::Closed => return,
+            Progress::Closed => break,
             // A client that is always ready would keep the thread for itself.
             Progress::HasMore => sleep(Duration::from_millis(1)),
             Progress::WantsRead | Progress::WantsWrite => {}
@@ -65,4 +66,6 @@ fn serve(client: TcpStream, mut connection: Connection, options: &Options) {
             connection.finish();
         }
     }
+    // may's epoll must forget the socket before it is closed.
+    drop(client.0.into_inner());
 }
