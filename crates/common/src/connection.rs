@@ -39,7 +39,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Call again when there is something to read.
+    /// Call again when there is something to read, or the client has closed its end. It may be that
+    /// this has happened already, together with the last bytes that were read: an edge-triggered loop
+    /// calls once more when the event says so.
     WantsRead,
     /// Call again when there is room to write.
     WantsWrite,

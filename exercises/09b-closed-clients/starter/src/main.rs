@@ -46,6 +46,11 @@ fn main() -> io::Result<()> {
             continue;
         }
         for event in &events {
+            // A connection that has read all there was does not ask again by itself, and an end
+            // that came with the last bytes sends no further event.
+            if event.is_read_closed() {
+                server.unfinished.push(event.token());
+            }
             server.advance(event.token());
         }
         for token in mem::take(&mut server.unfinished) {
