@@ -29,7 +29,7 @@ fn main() {
         })
         .map(|trial| trial.with_ignored_flag(is_missing))
         .collect();
-    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit();
+    libtest_mimic::run(&tests::arguments(), trials).exit();
 }
 
 #[allow(clippy::print_stderr)]

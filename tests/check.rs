@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use check::{Failure, STEPS, wait_until};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -61,9 +61,7 @@ const RIGHT: [(&str, &[&str]); 5] = [
 ];
 
 fn main() {
-    let mut arguments = Arguments::from_args();
-    // Most of the time a check waits.
-    arguments.test_threads.get_or_insert(6);
+    let arguments = tests::arguments();
     let is_missing = Command::new("python3").arg("--version").output().is_err();
     let mut trials = Vec::new();
     let mut add = |name: String, run: Box<dyn FnOnce() -> Outcome + Send>| {

@@ -9,16 +9,14 @@ use std::sync::OnceLock;
 use check::Failure;
 use check::exercises::{EXERCISES, Exercise};
 use check::task::Task;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 use similar::{ChangeTag, TextDiff};
 use tests::{Verdict, check_command, ensure, repeatedly, verdict, workspace};
 
 type Outcome = Result<(), Failure>;
 
 fn main() {
-    let mut arguments = Arguments::from_args();
-    // Most of the time a check waits.
-    arguments.test_threads.get_or_insert(6);
+    let arguments = tests::arguments();
     let mut trials = Vec::new();
     for exercise in EXERCISES {
         let mut add = |name: &str, run: fn(&Exercise) -> Outcome| {

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use check::{Client, Failure, Fixture, Server};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Trial;
 use tests::{STEPS, Step, command, ensure, trial};
 
 /// What accept(2) can fail with although nothing is wrong with the server.
@@ -46,7 +46,7 @@ fn main() {
             _ => {}
         }
     }
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+    libtest_mimic::run(&tests::arguments(), trials).exit();
 }
 
 /// A step whose system calls fail as `injections` say: strace's words, such as

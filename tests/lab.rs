@@ -30,7 +30,7 @@ fn main() {
     let trials = checks.into_iter().map(|(name, run)| {
         Trial::test(format!("lab: {name}"), move || run().map_err(|e| Failed::from(e.to_string())))
     });
-    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials.collect()).exit();
+    libtest_mimic::run(&tests::arguments(), trials.collect()).exit();
 }
 
 fn lab(arguments: &[&str]) -> Result<Command, Failure> {

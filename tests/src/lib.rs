@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use check::{Failure, Fixture, Server};
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
@@ -77,6 +77,14 @@ pub fn trial(
     Trial::test(format!("{}: {name}", step.name), move || {
         run(step).map_err(|error| Failed::from(error.to_string()))
     })
+}
+
+/// The command line of a test program. More tests than processors run at a time, since most of the time
+/// a test waits.
+pub fn arguments() -> Arguments {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(4);
+    arguments
 }
 
 /// Lets this process hold as many connections as the system allows, and returns how many that is.

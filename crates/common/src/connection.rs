@@ -116,7 +116,7 @@ impl<S: Write> Write for Copying<S> {
 /// One client's conversation: requests in, answers out, in order.
 ///
 /// What one connection can make the server hold: while a head arrives, at most the limits of
-/// [`crate::request`] and one read more, 26 KiB; while an answer leaves, one head and [`SMALL_FILE`]
+/// [`crate::request`] and one read more, in a buffer of 32 KiB; while an answer leaves, one head and [`SMALL_FILE`]
 /// bytes; nothing but this struct while it is idle. It does not read while it has something to write, so
 /// a client that sends requests and takes no answers fills its own buffers.
 #[derive(Debug)]
