@@ -34,7 +34,8 @@ fn main() {
                 drop(listener);
                 die_with(parent);
                 serve(client, Connection::once(site, options, log), options);
-                // SAFETY: it ends this process, and nobody holds anything of it.
+                // process::exit would do what is the parent's to do when it ends, fork(2).
+                // SAFETY: this process ends here, and nobody uses anything of it any more.
                 #[allow(unsafe_code)]
                 unsafe {
                     libc::_exit(0)
