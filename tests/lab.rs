@@ -4,6 +4,7 @@ use std::fs;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use check::server::children_of;
 use check::{Failure, wait_until};
 use libtest_mimic::{Failed, Trial};
 use nix::sys::signal::{Signal, kill};
@@ -116,11 +117,11 @@ fn interrupted() -> Outcome {
         Killed(lab(&["bench", "step04", "step09", "--seconds", "600", "--out", out])?.spawn()?);
     let pid = lab.0.id();
     wait_until("a server and its children run", PATIENCE, || {
-        children(pid)
+        children_of(pid)
             .iter()
-            .any(|&server| name(server) == "step04-fork" && !children(server).is_empty())
+            .any(|&server| name(server) == "step04-fork" && !children_of(server).is_empty())
     })?;
-    let servers = children(pid);
+    let servers = children_of(pid);
     kill(Pid::from_raw(pid as i32), Signal::SIGINT)?;
     wait_until("the lab ends", PATIENCE, || lab.0.try_wait().is_ok_and(|ended| ended.is_some()))?;
     for server in servers {
@@ -128,11 +129,6 @@ fn interrupted() -> Outcome {
     }
     ensure!(fs::read_to_string(folder.path().join("report.html"))?.contains("<h1>"), "no report");
     Ok(())
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    list.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 
 fn name(pid: u32) -> String {

@@ -7,10 +7,9 @@ use std::sync::OnceLock;
 
 use check::{Failure, Fixture, Server};
 use libtest_mimic::{Arguments, Failed, Trial};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
-pub use check::{STEPS, Step};
+pub use check::{STEPS, Step, raise_descriptor_limit};
 
 /// The program of a step, `check` or `lab`, built as a reader builds it.
 ///
@@ -85,15 +84,6 @@ pub fn arguments() -> Arguments {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(4);
     arguments
-}
-
-/// Lets this process hold as many connections as the system allows, and returns how many that is.
-pub fn raise_descriptor_limit() -> u64 {
-    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
-    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
-        Err(_) => 0,
-    }
 }
 
 /// Fails with a sentence unless something holds.

@@ -28,8 +28,19 @@ pub use steps::{STEPS, Step};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 /// Why a check failed, in words for the person whose server it is.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Lets this process hold as many connections as the system allows, and returns how many that is.
+pub fn raise_descriptor_limit() -> u64 {
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => 0,
+    }
+}
 
 /// Asks again and again until the answer is yes, for facts that the system only shows when asked,
 /// such as what stands in /proc. The longest wait is `limit`.

@@ -203,12 +203,7 @@ impl Server {
 
     /// The ids of the server's children, zombies included.
     pub fn children(&self) -> Vec<u32> {
-        let pid = self.pid();
-        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
-            .unwrap_or_default()
-            .split_whitespace()
-            .filter_map(|id| id.parse().ok())
-            .collect()
+        children_of(self.pid())
     }
 
     /// How many descriptors the server has open.
@@ -301,4 +296,13 @@ fn is_listened_on(port: u16) -> bool {
 /// The address in "... http://127.0.0.1:8080/ ...".
 fn address_in(line: &str) -> Option<SocketAddr> {
     line.split_once("http://")?.1.split('/').next()?.parse().ok()
+}
+
+/// The ids of a process's children, zombies included: proc(5), task/TID/children.
+pub fn children_of(pid: u32) -> Vec<u32> {
+    fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|id| id.parse().ok())
+        .collect()
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::Failure;
 use crate::contender::{Contender, Lab};
-use crate::load::{Load, Outcome};
+use crate::load::{Load, Outcome, new_histogram};
 
 /// How long a server is asked before it counts.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -126,7 +126,7 @@ pub(crate) async fn measure(
     for contender in contenders {
         all.push(Rounds {
             contender: contender.clone(),
-            latencies: Histogram::new_with_bounds(1, 60_000_000, 3)?,
+            latencies: new_histogram()?,
             answers: 0,
             errors: Default::default(),
             rates: Vec::new(),

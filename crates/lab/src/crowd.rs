@@ -135,6 +135,13 @@ pub(crate) struct Stall {
     pub(crate) longest_ms: Option<f64>,
 }
 
+impl Stall {
+    /// The median wait, which says nothing when most have had no answer.
+    pub(crate) fn typical_ms(&self) -> Option<f64> {
+        self.median_ms.filter(|_| self.answered > GOOD / 2)
+    }
+}
+
 pub(crate) async fn measure_stall(
     lab: &Lab,
     contender: &Contender,

@@ -47,10 +47,15 @@ pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
 }
 
+/// For latencies in microseconds, with three digits.
+pub(crate) fn new_histogram() -> Result<Histogram<u64>, Failure> {
+    Ok(Histogram::new_with_bounds(1, LONGEST.as_micros() as u64, 3)?)
+}
+
 impl Outcome {
     fn new() -> Result<Outcome, Failure> {
-        let latencies = Histogram::new_with_bounds(1, LONGEST.as_micros() as u64, 3)?;
-        Ok(Outcome { answers: 0, errors: BTreeMap::new(), latencies, elapsed: Duration::ZERO })
+        let (latencies, errors) = (new_histogram()?, BTreeMap::new());
+        Ok(Outcome { answers: 0, errors, latencies, elapsed: Duration::ZERO })
     }
 
     fn note_error(&mut self, error: &Failure) {

@@ -4,7 +4,6 @@ use std::fs;
 use std::time::SystemTime;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 use serde::Serialize;
 
@@ -29,13 +28,6 @@ pub(crate) fn move_to(core: usize) -> nix::Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core)?;
     sched_setaffinity(Pid::from_raw(0), &cores)
-}
-
-/// Each client costs a descriptor. If the kernel says no, the largest loads will say so.
-pub(crate) fn raise_descriptor_limit() {
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }
 
 /// What the figures depend on.

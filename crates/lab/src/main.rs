@@ -192,7 +192,8 @@ fn main() -> ExitCode {
 }
 
 fn run(what: What) -> Result<(), Failure> {
-    machine::raise_descriptor_limit();
+    // Each client costs a descriptor. If the kernel says no, the largest loads will say so.
+    check::raise_descriptor_limit();
     if let What::Floor(FloorOf { floor, port, size }) = what {
         return floor::serve(floor, port, size);
     }

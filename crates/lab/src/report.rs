@@ -149,11 +149,7 @@ impl Report {
         }
         if !self.stalls.is_empty() {
             let lines = series(&self.stalls, |stall| {
-                (
-                    stall.name.clone(),
-                    stall.silent as f64,
-                    stall.median_ms.filter(|_| stall.answered > 25),
-                )
+                (stall.name.clone(), stall.silent as f64, stall.typical_ms())
             });
             let words = ("silent clients", "ms until half of the good ones were answered");
             sections.push(Section {
@@ -349,8 +345,7 @@ pub(crate) fn stall_as_text(rows: &[Stall]) -> String {
         if row.silent == SILENT[0] {
             let _ = write!(text, "\n{:<20}", row.name);
         }
-        // The median of those who were answered says nothing when most were not.
-        let _ = write!(text, " {:>10}", milliseconds(row.median_ms.filter(|_| row.answered > 25)));
+        let _ = write!(text, " {:>10}", milliseconds(row.typical_ms()));
     }
     text.push('\n');
     text
