@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::prctl::{get_child_subreaper, set_child_subreaper};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+
+use crate::wait_until;
 
 /// How long the kernel may take to end what was killed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -60,7 +62,7 @@ impl Process {
     }
 
     /// Whether one of its threads runs, or would if a processor were free.
-    pub(crate) fn has_work(&self) -> bool {
+    pub fn has_work(&self) -> bool {
         let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.pid)) else { return false };
         tasks.flatten().any(|task| {
             let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
@@ -160,6 +162,21 @@ pub fn spawn(command: &mut Command) -> io::Result<Child> {
         return Err(io::ErrorKind::Interrupted.into());
     }
     command.spawn()
+}
+
+/// Kills a process group, and waits until nobody of it is left.
+pub fn end_group(leader: &mut Child) {
+    let group = Pid::from_raw(leader.id() as i32);
+    let _ = killpg(group, Signal::SIGKILL);
+    let _ = leader.wait();
+    // Its children are init's now; they are gone when the group has nobody left to signal.
+    let _ = wait_until("the group ends", PATIENCE, || {
+        // Or this process's, if it has adopted them: then it is the one to ask how they ended.
+        while let Ok(WaitStatus::Signaled(..) | WaitStatus::Exited(..)) =
+            waitpid(Pid::from_raw(-group.as_raw()), Some(WaitPidFlag::WNOHANG))
+        {}
+        killpg(group, None).is_err()
+    });
 }
 
 /// Does something while no process is started. A program that is being written cannot be run, and a

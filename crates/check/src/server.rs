@@ -11,7 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::{Answer, Client, Failure, processes, wait_until};
@@ -253,17 +252,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let group = self.leader();
-        let _ = killpg(group, Signal::SIGKILL);
-        let _ = self.process.wait();
-        // Its children are init's now; they are gone when the group has nobody left to signal.
-        let _ = wait_until("the group ends", PATIENCE, || {
-            // Or this process's, if it has adopted them: then it is the one to ask how they ended.
-            while let Ok(WaitStatus::Signaled(..) | WaitStatus::Exited(..)) =
-                waitpid(Pid::from_raw(-group.as_raw()), Some(WaitPidFlag::WNOHANG))
-            {}
-            killpg(group, None).is_err()
-        });
+        processes::end_group(&mut self.process);
         processes::end_descendants();
     }
 }

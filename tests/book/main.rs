@@ -1,0 +1,89 @@
+//! The book is true: what it quotes is the source, what it shows is what the programs print, and what it
+//! points to is there. With `REWRITE=1` in the environment, what it quotes is written anew.
+//!
+//! Some transcripts need curl, nc, ss, ps, pgrep, strace or python3. Where one is missing, the test
+//! is listed as ignored.
+
+mod chapter;
+mod quotes;
+mod terminal;
+mod transcripts;
+
+use std::env;
+use std::fs;
+
+use check::{Failure, processes};
+use libtest_mimic::{Failed, Trial};
+use tests::workspace;
+
+use crate::chapter::Chapter;
+use crate::transcripts::Script;
+
+fn main() -> Result<(), Failure> {
+    processes::adopt_orphans()?;
+    let mut trials = Vec::new();
+    for name in chapters()? {
+        let tools = Script::of(&Chapter::read(workspace(), &name)?)
+            .map(|script| script.tools())
+            .unwrap_or_default();
+        let file_name = name.trim_start_matches("chapters/").to_owned();
+        let title = format!("{file_name}: quotes are the source's own words");
+        let quoted = name.clone();
+        trials.push(trial(title, move || quotes_are_true(&quoted)));
+        let title =
+            format!("{file_name}: transcripts are what the programs print{}", needs(&tools));
+        let is_missing = tools.iter().any(|tool| is_missing(tool));
+        trials.push(trial(title, move || replay(&name)).with_ignored_flag(is_missing));
+    }
+    let conclusion = libtest_mimic::run(&tests::arguments(), trials);
+    processes::end_descendants();
+    conclusion.exit()
+}
+
+fn trial(name: String, run: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Trial {
+    Trial::test(name, move || run().map_err(|failure| Failed::from(failure.to_string())))
+}
+
+/// The chapters by name, in the order of the folder.
+fn chapters() -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(workspace().join("chapters"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".md") && name != "SUMMARY.md" {
+            names.push(format!("chapters/{name}"));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn needs(tools: &std::collections::BTreeSet<&str>) -> String {
+    if tools.is_empty() {
+        return String::new();
+    }
+    format!(" (needs {})", tools.iter().copied().collect::<Vec<_>>().join(", "))
+}
+
+fn is_missing(tool: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    !env::split_paths(&path).any(|folder| folder.join(tool).is_file())
+}
+
+#[allow(clippy::print_stderr)]
+fn quotes_are_true(name: &str) -> Result<(), Failure> {
+    let mut chapter = Chapter::read(workspace(), name)?;
+    if env::var_os("REWRITE").is_some() {
+        chapter = quotes::rewrite(&chapter, workspace())?;
+    }
+    let compared = quotes::compare(&chapter, workspace())?;
+    eprintln!("{name}: {compared} blocks compared with their source");
+    Ok(())
+}
+
+#[allow(clippy::print_stderr)]
+fn replay(name: &str) -> Result<(), Failure> {
+    let chapter = Chapter::read(workspace(), name)?;
+    let replayed = Script::of(&chapter)?.replay()?;
+    eprintln!("{name}: {replayed}");
+    Ok(())
+}
