@@ -16,6 +16,7 @@ use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::termios::{LocalFlags, OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
+use regex_lite::Regex;
 
 /// A bound for what hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -113,6 +114,18 @@ impl Terminal {
             let waited = self.screen.changed.wait_timeout(printed, left);
             printed = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Waits for the first URL and returns its port; `None` if everybody has ended without.
+    pub(crate) fn port(&self) -> Result<Option<u16>, Failure> {
+        let url = Regex::new(r"http://[^ /]*:(\d+)/")?;
+        let port = |line: &String| url.captures(line).and_then(|found| found[1].parse().ok());
+        Ok(self.look_until(|lines, _| lines.iter().find_map(port)))
+    }
+
+    /// Whether everybody who could print has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.screen.printed().is_over
     }
 
     /// All lines so far.
