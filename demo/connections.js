@@ -5,8 +5,8 @@
 
 "use strict";
 
-// The axis is never shorter than this, so that the drawings of several servers can be compared.
-const SHORTEST_AXIS = 500;
+// The axis has one of a few lengths, so that the drawings of several servers can be compared.
+const AXIS_LENGTHS = [500, 1000, 2000, 5000, 10000, 20000, 50000];
 
 // What the standard counts for the head of every answer, in bytes, however long it is.
 const HEAD_SIZE = 300;
@@ -147,8 +147,7 @@ function pieces(request) {
 }
 
 function draw(pictures, start, duration) {
-  const tick = [100, 200, 500, 1000, 2000, 5000].find((tick) => duration <= 5 * tick) ?? 10000;
-  const length = Math.max(SHORTEST_AXIS, Math.ceil(duration / tick) * tick);
+  const length = AXIS_LENGTHS.find((length) => duration <= length) ?? Math.ceil(duration);
   const percent = (time) => `${(100 * time) / length}%`;
 
   const drawn = new Set();
@@ -165,9 +164,10 @@ function draw(pictures, start, duration) {
     document.getElementById("bars").append(bar);
   }
 
-  for (let time = 0; time <= length; time += tick) {
+  for (let fifth = 0; fifth <= 5; fifth += 1) {
+    const time = Math.round((length * fifth) / 5);
     const label = document.createElement("span");
-    label.textContent = time === length ? `${time} ms` : time;
+    label.textContent = fifth === 5 ? `${time} ms` : time;
     label.style.left = percent(time);
     document.getElementById("axis").append(label);
   }

@@ -147,19 +147,23 @@ fn visit_gallery(
 /// Writes the drawings that a chapter shows side by side.
 fn take_pictures() -> Result<(), Failure> {
     let mut axes = HashSet::new();
+    let mut pictures = Vec::new();
     for step in STEPS.into_iter().filter(|step| ["03", "05", "08", "09"].contains(&step.number())) {
         let screen =
             json!({ "width": 760, "height": 900, "deviceScaleFactor": 1, "mobile": false });
         let (_server, mut browser, _) = visit_gallery(step, |browser| {
             browser.call("Emulation.setDeviceMetricsOverride", screen.clone())?;
+            browser.call("Emulation.setScrollbarsHidden", json!({ "hidden": true }))?;
             Ok(())
         })?;
         axes.insert(browser.evaluate("document.querySelector('#axis').textContent")?.to_string());
-        let picture = browser.picture_of("#drawing")?;
         let name = format!("chapters/pictures/gallery-step{}.png", step.number());
-        fs::write(workspace().join(name), picture)?;
+        pictures.push((name, browser.picture_of("#drawing")?));
     }
     ensure!(axes.len() == 1, "the axes differ, so try again when the machine is quiet: {axes:?}");
+    for (name, picture) in pictures {
+        fs::write(workspace().join(name), picture)?;
+    }
     Ok(())
 }
 
@@ -334,11 +338,12 @@ impl Browser {
         })
     }
 
-    /// A PNG picture of one element.
+    /// A PNG picture of one element, with a margin of 16 pixels.
     fn picture_of(&mut self, selector: &str) -> Result<Vec<u8>, Failure> {
-        let rectangle = format!("document.querySelector('{selector}').getBoundingClientRect()");
         let clip = self.evaluate(&format!(
-            "(({{ x, y, width, height }}) => ({{ x, y: y + scrollY, width, height, scale: 1 }}))({rectangle})"
+            "(({{ x, y, width, height }}) => ({{
+                x: x - 16, y: y + scrollY - 16, width: width + 32, height: height + 32, scale: 1
+            }}))(document.querySelector('{selector}').getBoundingClientRect())"
         ))?;
         let parameters = json!({ "clip": clip, "captureBeyondViewport": true });
         let screenshot = self.call("Page.captureScreenshot", parameters)?;
