@@ -167,7 +167,7 @@ function draw(pictures, start, duration) {
   for (let fifth = 0; fifth <= 5; fifth += 1) {
     const time = Math.round((length * fifth) / 5);
     const label = document.createElement("span");
-    label.textContent = fifth === 5 ? `${time} ms` : time;
+    label.textContent = fifth === 0 ? "0 ms" : time;
     label.style.left = percent(time);
     document.getElementById("axis").append(label);
   }
