@@ -76,11 +76,10 @@ impl Terminal {
     /// Starts a command line in bash.
     pub(crate) fn start(command: &str, folder: &Path) -> Result<Terminal, Failure> {
         let (master, slave) = open()?;
-        let mut shell = Command::new("bash");
-        shell
-            .args(["-c", &format!("{CLOSE_THE_REST}{command}")])
-            .current_dir(folder)
-            .process_group(0);
+        let mut shell = Command::new("env");
+        // What is started in the background of a script ignores Ctrl-C, and so would all that it starts.
+        shell.args(["--default-signal=INT", "bash", "-c", &format!("{CLOSE_THE_REST}{command}")]);
+        shell.current_dir(folder).process_group(0);
         shell.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
         // What a reader may have set otherwise, and what a machine that runs tests may have.
         shell.envs([("LC_ALL", "C.UTF-8"), ("TERM", "dumb"), ("NO_COLOR", "1"), ("NO_PROXY", "*")]);
