@@ -51,7 +51,11 @@ fn shows_the_site(step: Step) -> Result<(), Failure> {
     // A browser may open connections that it does not use; these two are sure to be there.
     let _spare = [server.connect()?, server.connect()?];
     for (page, pictures) in [("", 1), ("news.html", 0), ("models/", 0), ("gallery.html", 100)] {
-        let visit = browser.visit(&server, page)?;
+        let mut visit = browser.visit(&server, page)?;
+        if visit.lost_a_socket() {
+            eprintln!("{}: /{page}: once more, since {:?}", step.name, visit.failures);
+            visit = browser.visit(&server, page)?;
+        }
         eprintln!("{}: /{page}: {visit}", step.name);
         ensure!(visit.failures.is_empty(), "/{page}: {:?}\n{}", visit.failures, server.log());
         ensure!(visit.pictures == pictures, "/{page}: {} pictures shown", visit.pictures);
@@ -126,15 +130,12 @@ fn visit_gallery(
     step: Step,
     prepare: impl Fn(&mut Browser) -> Result<(), Failure>,
 ) -> Result<(Server, Browser, Visit), Failure> {
-    loop {
+    for _ in 0..5 {
         let server = start(step, &[])?;
         let mut browser = Browser::start()?;
         prepare(&mut browser)?;
         let visit = browser.visit(&server, "gallery.html")?;
-        // On a machine with far too much to do, Chromium now and then loses a socket that it has just
-        // connected, and gives the picture up without a request.
-        let is_lost = |failure: &String| failure.contains("net::ERR_SOCKET_NOT_CONNECTED");
-        if !visit.failures.is_empty() && visit.failures.iter().all(is_lost) {
+        if visit.lost_a_socket() {
             eprintln!("{}: once more, since {:?}", step.name, visit.failures);
             continue;
         }
@@ -142,6 +143,7 @@ fn visit_gallery(
         ensure!(visit.pictures == 100, "{} pictures shown", visit.pictures);
         return Ok((server, browser, visit));
     }
+    Err("Chromium lost a socket five times in a row".into())
 }
 
 /// Writes the drawings that a chapter shows side by side.
@@ -190,6 +192,15 @@ struct Visit {
     opened_for_pictures: u64,
     answers: usize,
     time: Duration,
+}
+
+impl Visit {
+    /// On a machine with far too much to do, Chromium now and then loses a socket that it has just
+    /// connected, and gives a picture up without a request.
+    fn lost_a_socket(&self) -> bool {
+        let is_lost = |failure: &String| failure.contains("net::ERR_SOCKET_NOT_CONNECTED");
+        !self.failures.is_empty() && self.failures.iter().all(is_lost)
+    }
 }
 
 impl std::fmt::Display for Visit {
