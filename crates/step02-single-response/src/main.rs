@@ -95,8 +95,8 @@ fn answer(
         Some(_) => ("404 Not Found", "<h1>Nothing found</h1>"),
         None => ("400 Bad Request", "<h1>This is not a request that I understand</h1>"),
     };
-    // Head and body go out in one write. In two, the second would wait until the client has
-    // acknowledged the first.
+    // Head and body go out in one write. In two, on a connection that stays, the second would wait
+    // until the client has acknowledged the first.
     let answer = format!(
         "HTTP/1.1 {status}\r\n\
          Content-Type: text/html; charset=utf-8\r\n\
