@@ -123,10 +123,13 @@ impl Task {
     /// It does not compile.
     pub fn build(&self, workspace: &Path) -> Result<Vec<OsString>, Failure> {
         let program = match self {
-            Task::Step(step) => cargo::program(&workspace.join("Cargo.toml"), step.name)?,
+            Task::Step(step) => {
+                cargo::program(&workspace.join("Cargo.toml"), step.name, Stdio::inherit())?
+            }
             Task::Exercise(exercise) => cargo::program(
                 &workspace.join("exercises/Cargo.toml"),
                 &format!("exercise-{}", exercise.id),
+                Stdio::inherit(),
             )?,
         };
         self.words(program)
