@@ -3,17 +3,19 @@
 //! Needs Debian's chromium. Where it is missing, the tests are listed as ignored.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use check::{Failure, Server};
+use check::{Failure, Server, wait_until};
+use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use tests::{STEPS, Step, ensure, start, trial};
+use tests::{STEPS, Step, ensure, repeatedly, start, trial, workspace};
 use tungstenite::{Message, WebSocket};
 
 /// A bound for what hangs; the measured times are printed.
@@ -21,15 +23,25 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() {
     let is_missing = Command::new("chromium").arg("--version").output().is_err();
-    let trials = STEPS
-        .into_iter()
-        .filter(|step| step.serves_files)
-        .map(|step| {
-            trial(step, "shows the demo site in a browser (needs chromium)", shows_the_site)
-        })
-        .map(|trial| trial.with_ignored_flag(is_missing))
-        .collect();
-    libtest_mimic::run(&tests::arguments(), trials).exit();
+    let mut trials = Vec::new();
+    for step in STEPS.into_iter().filter(|step| step.serves_files) {
+        let site = "shows the demo site in a browser (needs chromium)";
+        trials.push(trial(step, site, shows_the_site));
+        let gallery = "the gallery counts its connections (needs chromium)";
+        trials.push(trial(step, gallery, |step| repeatedly(|| counts_connections(step))));
+        let plain = "the gallery works without JavaScript (needs chromium)";
+        trials.push(trial(step, plain, works_without_javascript));
+    }
+    let mut arguments = tests::arguments();
+    if std::env::var_os("REWRITE").is_some_and(|value| value == "1") {
+        // Nothing else may run while the times are taken that a chapter shows.
+        arguments.test_threads = Some(1);
+        trials.push(Trial::test("pictures for the book (needs chromium)", || {
+            take_pictures().map_err(|error| error.to_string().into())
+        }));
+    }
+    let trials = trials.into_iter().map(|trial| trial.with_ignored_flag(is_missing)).collect();
+    libtest_mimic::run(&arguments, trials).exit();
 }
 
 #[allow(clippy::print_stderr)]
@@ -53,12 +65,129 @@ fn shows_the_site(step: Step) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The script in the page sees times only. What it concludes must be what happened.
+#[allow(clippy::print_stderr)]
+fn counts_connections(step: Step) -> Result<(), Failure> {
+    let (server, mut browser, visit) = visit_gallery(step, |_| Ok(()))?;
+
+    // What a connection carried is in the log once the server has sent it.
+    let used = visit.connections.len();
+    let accepted = || connections_in(&server.log(), step);
+    wait_until("all connections are in the log", PATIENCE, || accepted() >= used)?;
+    let accepted = accepted();
+    let is_right = if step.is_persistent { accepted <= 8 } else { accepted >= 100 };
+    ensure!(is_right, "the server accepted {accepted} connections");
+
+    let drawing = browser.drawing()?;
+    let carried = visit.picture_connections.len();
+    eprintln!(
+        "{}: {accepted} connections accepted, {carried} carried pictures, {} opened for pictures. {}",
+        step.name, drawing.opened, drawing.sentence
+    );
+    ensure!(
+        drawing.sentence.starts_with(&format!("100 pictures over {carried} connections in ")),
+        "pictures came over {carried} connections, but the page says: {}",
+        drawing.sentence
+    );
+    ensure!(
+        drawing.opened == visit.opened_for_pictures,
+        "{} connections were opened for pictures, but {} drawn",
+        visit.opened_for_pictures,
+        drawing.opened
+    );
+    ensure!(drawing.is_shown, "the drawing is hidden");
+    ensure!(drawing.bars == 100, "{} bars", drawing.bars);
+    ensure!(drawing.rows == 100, "{} rows in the table", drawing.rows);
+    let text = &drawing.text_alternative;
+    ensure!(text.starts_with(&drawing.sentence), "text alternative: {text:?}");
+    Ok(())
+}
+
+/// How many connections a server has accepted. To tell them by the clients' ports would not do: the
+/// kernel gives a port again while the page is still loading.
+fn connections_in(log: &str, step: Step) -> usize {
+    let lines = log.lines().filter(|line| line.contains(" 127.0.0.1:"));
+    // A step that closes after an answer writes one line for each connection.
+    lines.filter(|line| !step.is_persistent || line.ends_with(" connected")).count()
+}
+
+fn works_without_javascript(step: Step) -> Result<(), Failure> {
+    let (_server, mut browser, _) = visit_gallery(step, |browser| {
+        browser.call("Emulation.setScriptExecutionDisabled", json!({ "value": true }))?;
+        Ok(())
+    })?;
+    ensure!(!browser.drawing()?.is_shown, "an empty drawing is shown");
+    Ok(())
+}
+
+/// The gallery with its hundred pictures, in a new browser that has been prepared.
+#[allow(clippy::print_stderr)]
+fn visit_gallery(
+    step: Step,
+    prepare: impl Fn(&mut Browser) -> Result<(), Failure>,
+) -> Result<(Server, Browser, Visit), Failure> {
+    loop {
+        let server = start(step, &[])?;
+        let mut browser = Browser::start()?;
+        prepare(&mut browser)?;
+        let visit = browser.visit(&server, "gallery.html")?;
+        // On a machine with far too much to do, Chromium now and then loses a socket that it has just
+        // connected, and gives the picture up without a request.
+        let is_lost = |failure: &String| failure.contains("net::ERR_SOCKET_NOT_CONNECTED");
+        if !visit.failures.is_empty() && visit.failures.iter().all(is_lost) {
+            eprintln!("{}: once more, since {:?}", step.name, visit.failures);
+            continue;
+        }
+        ensure!(visit.failures.is_empty(), "{:?}\n{}", visit.failures, server.log());
+        ensure!(visit.pictures == 100, "{} pictures shown", visit.pictures);
+        return Ok((server, browser, visit));
+    }
+}
+
+/// Writes the drawings that a chapter shows side by side.
+fn take_pictures() -> Result<(), Failure> {
+    let mut axes = HashSet::new();
+    let mut pictures = Vec::new();
+    for step in STEPS.into_iter().filter(|step| ["03", "05", "08", "09"].contains(&step.number())) {
+        let screen =
+            json!({ "width": 760, "height": 900, "deviceScaleFactor": 1, "mobile": false });
+        let (_server, mut browser, _) = visit_gallery(step, |browser| {
+            browser.call("Emulation.setDeviceMetricsOverride", screen.clone())?;
+            browser.call("Emulation.setScrollbarsHidden", json!({ "hidden": true }))?;
+            Ok(())
+        })?;
+        axes.insert(browser.evaluate("document.querySelector('#axis').textContent")?.to_string());
+        let name = format!("chapters/pictures/gallery-step{}.png", step.number());
+        pictures.push((name, browser.picture_of("#drawing")?));
+    }
+    ensure!(axes.len() == 1, "the axes differ, so try again when the machine is quiet: {axes:?}");
+    for (name, picture) in pictures {
+        fs::write(workspace().join(name), picture)?;
+    }
+    Ok(())
+}
+
+/// What the script in the gallery has drawn.
+struct Drawing {
+    is_shown: bool,
+    sentence: String,
+    text_alternative: String,
+    bars: u64,
+    /// The bars on which a connection is opened.
+    opened: u64,
+    rows: u64,
+}
+
 /// What loading a page took.
 struct Visit {
     failures: Vec<String>,
     pictures: u64,
     /// The browser's numbers for the connections that answers came over.
     connections: HashSet<u64>,
+    /// Those of them that pictures came over.
+    picture_connections: HashSet<u64>,
+    /// How many pictures had to wait until a connection was opened.
+    opened_for_pictures: u64,
     answers: usize,
     time: Duration,
 }
@@ -134,6 +263,8 @@ impl Browser {
             failures: Vec::new(),
             pictures: 0,
             connections: HashSet::new(),
+            picture_connections: HashSet::new(),
+            opened_for_pictures: 0,
             answers: 0,
             time: Duration::ZERO,
         };
@@ -150,7 +281,13 @@ impl Browser {
                 "Network.responseReceived" => {
                     let response = &parameters["response"];
                     visit.answers += 1;
-                    visit.connections.extend(response["connectionId"].as_u64());
+                    let connection = response["connectionId"].as_u64();
+                    visit.connections.extend(connection);
+                    if parameters["type"] == "Image" {
+                        visit.picture_connections.extend(connection);
+                        visit.opened_for_pictures +=
+                            u64::from(response["connectionReused"] == false);
+                    }
                     if response["status"] != 200 {
                         visit.failures.push(format!("{}: {}", response["url"], response["status"]));
                     }
@@ -165,9 +302,57 @@ impl Browser {
         }
         visit.time = start.elapsed();
         let count = "[...document.images].filter(i => i.complete && i.naturalWidth > 0).length";
-        let result = self.call("Runtime.evaluate", json!({ "expression": count }))?;
-        visit.pictures = result["result"]["value"].as_u64().ok_or("no count of pictures")?;
+        visit.pictures = self.evaluate(count)?.as_u64().ok_or("no count of pictures")?;
         Ok(visit)
+    }
+
+    /// The value of an expression in the page. A promise is waited for.
+    fn evaluate(&mut self, expression: &str) -> Result<Value, Failure> {
+        let parameters =
+            json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
+        let mut result = self.call("Runtime.evaluate", parameters)?;
+        let exception = &result["exceptionDetails"];
+        ensure!(exception.is_null(), "{expression}: {exception}");
+        Ok(result["result"]["value"].take())
+    }
+
+    fn drawing(&mut self) -> Result<Drawing, Failure> {
+        let drawing = self.evaluate(
+            "({
+                isShown: document.querySelector('#connections').checkVisibility(),
+                sentence: document.querySelector('#sentence').textContent,
+                textAlternative: document.querySelector('[role=img]').ariaLabel ?? '',
+                bars: document.querySelectorAll('#bars > div').length,
+                opened: document.querySelectorAll('#bars .opening').length,
+                rows: document.querySelectorAll('#times > tr').length,
+            })",
+        )?;
+        let text = |name: &str| drawing[name].as_str().unwrap_or_default().to_owned();
+        Ok(Drawing {
+            is_shown: drawing["isShown"] == true,
+            sentence: text("sentence"),
+            text_alternative: text("textAlternative"),
+            bars: drawing["bars"].as_u64().ok_or("no count of bars")?,
+            opened: drawing["opened"].as_u64().ok_or("no count of bars with an opening")?,
+            rows: drawing["rows"].as_u64().ok_or("no count of rows")?,
+        })
+    }
+
+    /// A PNG picture of one element, with a margin of 16 pixels.
+    fn picture_of(&mut self, selector: &str) -> Result<Vec<u8>, Failure> {
+        let clip = self.evaluate(&format!(
+            "(({{ x, y, width, height }}) => ({{
+                x: x - 16, y: y + scrollY - 16, width: width + 32, height: height + 32, scale: 1
+            }}))(document.querySelector('{selector}').getBoundingClientRect())"
+        ))?;
+        let parameters = json!({ "clip": clip, "captureBeyondViewport": true });
+        let screenshot = self.call("Page.captureScreenshot", parameters)?;
+        // It comes in base64, which the browser can decode.
+        let bytes = self.evaluate(&format!(
+            "Array.from(atob({}), (letter) => letter.charCodeAt(0))",
+            screenshot["data"]
+        ))?;
+        Ok(serde_json::from_value(bytes)?)
     }
 
     fn send(&mut self, method: &str, parameters: Value) -> Result<u64, Failure> {
@@ -207,6 +392,6 @@ impl Drop for Browser {
         let _ = killpg(group, Signal::SIGKILL);
         let _ = self.process.wait();
         let gone = || killpg(group, None).is_err();
-        let _ = check::wait_until("the browser's processes end", PATIENCE, gone);
+        let _ = wait_until("the browser's processes end", PATIENCE, gone);
     }
 }

@@ -5,13 +5,21 @@
 //! is listed as ignored.
 
 mod chapter;
+mod comparison;
+mod desk;
+mod exercises;
+mod itself;
+mod links;
 mod quotes;
+mod site;
 mod terminal;
 mod transcripts;
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 
+use check::exercises::EXERCISES;
 use check::{Failure, processes};
 use libtest_mimic::{Failed, Trial};
 use tests::workspace;
@@ -35,12 +43,24 @@ fn main() -> Result<(), Failure> {
         let is_missing = tools.iter().any(|tool| is_missing(tool));
         trials.push(trial(title, move || replay(&name)).with_ignored_flag(is_missing));
     }
+    trials.push(trial("links and anchors lead somewhere", links_lead_somewhere));
+    trials.push(trial("SUMMARY.md lists every chapter once", contents_are_complete));
+    trials.push(trial("every exercise is in one chapter", || {
+        exercises::compare(&all_chapters()?, workspace())
+    }));
+    trials.push(trial("what check points to is there", what_check_names_is_there));
+    let title = "mdbook builds the book and step 09 serves it (needs mdbook)";
+    trials.push(trial(title, site_is_whole).with_ignored_flag(is_missing("mdbook")));
+    trials.extend(itself::trials());
     let conclusion = libtest_mimic::run(&tests::arguments(), trials);
     processes::end_descendants();
     conclusion.exit()
 }
 
-fn trial(name: String, run: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Trial {
+fn trial(
+    name: impl Into<String>,
+    run: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+) -> Trial {
     Trial::test(name, move || run().map_err(|failure| Failed::from(failure.to_string())))
 }
 
@@ -57,7 +77,11 @@ fn chapters() -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-fn needs(tools: &std::collections::BTreeSet<&str>) -> String {
+fn all_chapters() -> Result<Vec<Chapter>, Failure> {
+    chapters()?.iter().map(|name| Chapter::read(workspace(), name)).collect()
+}
+
+fn needs(tools: &BTreeSet<&str>) -> String {
     if tools.is_empty() {
         return String::new();
     }
@@ -85,5 +109,44 @@ fn replay(name: &str) -> Result<(), Failure> {
     let chapter = Chapter::read(workspace(), name)?;
     let replayed = Script::of(&chapter)?.replay()?;
     eprintln!("{name}: {replayed}");
+    Ok(())
+}
+
+#[allow(clippy::print_stderr)]
+fn links_lead_somewhere() -> Result<(), Failure> {
+    let mut pages = all_chapters()?;
+    let others =
+        ["README.md", "ARCHITECTURE.md", "crates/check/README.md", "crates/check/wire/README.md"];
+    let mut others: Vec<String> = others.map(str::to_owned).to_vec();
+    others.extend(["chapters/SUMMARY.md", "exercises/README.md"].map(str::to_owned));
+    for exercise in EXERCISES {
+        let folder = exercise.folder(workspace())?;
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        others.push(format!("exercises/{name}/README.md"));
+    }
+    for name in others {
+        pages.push(Chapter::read(workspace(), &name)?);
+    }
+    let followed = links::follow(&pages, workspace())?;
+    eprintln!("{followed} links in {} files", pages.len());
+    Ok(())
+}
+
+fn contents_are_complete() -> Result<(), Failure> {
+    let summary = Chapter::read(workspace(), "chapters/SUMMARY.md")?;
+    links::compare_contents(&summary, &all_chapters()?)
+}
+
+#[allow(clippy::print_stderr)]
+fn what_check_names_is_there() -> Result<(), Failure> {
+    let places = exercises::find_what_check_names(&all_chapters()?, workspace())?;
+    eprintln!("{places} places that check names");
+    Ok(())
+}
+
+#[allow(clippy::print_stderr)]
+fn site_is_whole() -> Result<(), Failure> {
+    let files = site::build_and_walk(&all_chapters()?, workspace())?;
+    eprintln!("{files} files of the site, every link followed");
     Ok(())
 }

@@ -16,6 +16,7 @@ use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::termios::{LocalFlags, OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
+use regex_lite::Regex;
 
 /// A bound for what hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -75,11 +76,10 @@ impl Terminal {
     /// Starts a command line in bash.
     pub(crate) fn start(command: &str, folder: &Path) -> Result<Terminal, Failure> {
         let (master, slave) = open()?;
-        let mut shell = Command::new("bash");
-        shell
-            .args(["-c", &format!("{CLOSE_THE_REST}{command}")])
-            .current_dir(folder)
-            .process_group(0);
+        let mut shell = Command::new("env");
+        // What is started in the background of a script ignores Ctrl-C, and so would all that it starts.
+        shell.args(["--default-signal=INT", "bash", "-c", &format!("{CLOSE_THE_REST}{command}")]);
+        shell.current_dir(folder).process_group(0);
         shell.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
         // What a reader may have set otherwise, and what a machine that runs tests may have.
         shell.envs([("LC_ALL", "C.UTF-8"), ("TERM", "dumb"), ("NO_COLOR", "1"), ("NO_PROXY", "*")]);
@@ -113,6 +113,18 @@ impl Terminal {
             let waited = self.screen.changed.wait_timeout(printed, left);
             printed = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Waits for the first URL and returns its port; `None` if everybody has ended without.
+    pub(crate) fn port(&self) -> Result<Option<u16>, Failure> {
+        let url = Regex::new(r"http://[^ /]*:(\d+)/")?;
+        let port = |line: &String| url.captures(line).and_then(|found| found[1].parse().ok());
+        Ok(self.look_until(|lines, _| lines.iter().find_map(port)))
+    }
+
+    /// Whether everybody who could print has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.screen.printed().is_over
     }
 
     /// All lines so far.
