@@ -115,7 +115,9 @@ fn passes(task: &str, server: &[String], level: &str) -> Outcome {
 }
 
 fn is_caught(name: &str, task: &str, made_for: &str, also: &[&str]) -> Outcome {
-    let Verdict { failed, report, .. } = verdict(task, &python("wrong", name), "core")?;
+    let verdict = verdict(task, &python("wrong", name), "core")?;
+    verdict.is_explained()?;
+    let Verdict { failed, report } = verdict;
     ensure!(failed.contains(made_for), "{name} is not caught by {made_for:?}, only by {failed:?}");
     let unexpected: BTreeSet<&String> = failed
         .iter()
@@ -127,27 +129,40 @@ fn is_caught(name: &str, task: &str, made_for: &str, also: &[&str]) -> Outcome {
 
 type Other = (&'static str, fn() -> Outcome);
 
-const OTHERS: [Other; 15] = [
+const OTHERS: [Other; 23] = [
     ("every wrong server has a row", every_wrong_server_has_a_row),
     ("a failure tells all that a student needs (needs python3)", || {
         let verdict = verdict("step05", &python("wrong", "two_thread_pool"), "core")?;
+        verdict.is_explained()?;
         let check = verdict.check("sixty-four clients at once")?;
         let failure = &check["failure"];
-        for part in ["done", "timeline", "expected", "cause", "repeat", "read"] {
-            ensure!(!failure[part].as_array().is_some_and(Vec::is_empty), "no {part}: {failure:#}");
-            ensure!(failure[part] != "", "no {part}: {failure:#}");
-        }
         let timeline = failure["timeline"].to_string();
         ensure!(timeline.contains("client 64") && timeline.contains("NOTHING"), "{timeline}");
         ensure!(failure["read"] == "chapters/05-threads.md, \"How it works\"", "{failure:#}");
         Ok(())
     }),
+    ("step01: every check tells why it failed (needs python3)", || is_hung_up_on("step01", "core")),
+    ("step05: every check tells why it failed (needs python3)", || is_hung_up_on("step05", "core")),
+    ("step07: every check tells why it failed (needs python3)", || is_hung_up_on("step07", "core")),
+    ("step08: every check tells why it failed (needs python3)", || is_hung_up_on("step08", "core")),
+    ("step02: every case tells why it failed (needs python3)", || {
+        is_hung_up_on("step02", "strict")
+    }),
+    ("the last words of a server that ends are told (needs python3)", || {
+        let verdict = verdict("step05", &python("wrong", "fragile"), "core")?;
+        let check = verdict.check("a malformed request is refused and ends nobody")?;
+        let cause = check["failure"]["cause"].as_str().unwrap_or_default();
+        ensure!(cause == "the server has ended (exit status: 3). It printed nothing", "{check:#}");
+        Ok(())
+    }),
     ("the caret stands below the first wrong byte (needs python3)", || {
         let verdict = verdict("step05", &python("wrong", "extra_byte"), "core")?;
         let came = &verdict.check("files arrive byte for byte")?["failure"]["came"];
-        let line = |at: usize| came[at].as_str().unwrap_or_default();
-        let caret = line(1).find('^').ok_or_else(|| format!("no caret: {came}"))?;
-        ensure!(line(0)[caret..].starts_with("\\n"), "{came:#}");
+        let lines: Vec<&str> =
+            came.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let shows = lines.windows(2).find_map(|pair| Some((pair[0], pair[1].find('^')?)));
+        let (bytes, caret) = shows.ok_or_else(|| format!("no caret: {came:#}"))?;
+        ensure!(bytes[caret..].starts_with("\\n"), "{came:#}");
         Ok(())
     }),
     ("a seed makes the same site again", || {
@@ -176,6 +191,21 @@ const OTHERS: [Other; 15] = [
         }
         Ok(())
     }),
+    ("a task has a name and short ones", || {
+        for name in ["step01", "step1", "01", "1", "STEP01", "step01-by-hand"] {
+            let output = check_command()?.args([name, "--format", "json"]).output()?;
+            let report: Value = serde_json::from_slice(&output.stdout)?;
+            ensure!(report["task"] == "step01", "{name}: {output:?}");
+        }
+        for name in ["05a", "5a", "05A", "exercise-05a"] {
+            let target = tempfile::tempdir()?;
+            let mut command = check_command()?;
+            let output =
+                command.env("CARGO_TARGET_DIR", target.path()).args([name, "--hint"]).output()?;
+            ensure!(text(&output.stdout).starts_with("hint 1 of 3"), "{name}: {output:?}");
+        }
+        Ok(())
+    }),
     ("JSON, JUnit and Gradescope's form can be read, and say the same", formats),
     ("what cannot be run is one line and status 2", || {
         for wrong in [
@@ -192,6 +222,13 @@ const OTHERS: [Other; 15] = [
             &["step05", "--", "/no/such/program", "{port}", "{root}"],
             &["class", "/no/such/folder", "--out", "/tmp/never"],
             &["class", "/tmp"],
+            &["class", "demo", "--out", "demo"],
+            &["step05", "python3", "server.py"],
+            &["site", "README.md", "--seed", "3"],
+            &["site", "demo", "--seed", "3"],
+            &["--list", "--format", "json"],
+            &["--list", "step05"],
+            &["05a", "--hint", "--format", "json"],
         ] {
             let output = check_command()?.args(wrong).output()?;
             let error = text(&output.stderr);
@@ -253,6 +290,10 @@ const OTHERS: [Other; 15] = [
         let status = wait_for_end(&mut checker)?;
         ensure!(status == Some(130), "status {status:?}");
         ensure!(processes_with(&marker)?.is_empty(), "the server is still there");
+        let prefix = format!("check-{id}-");
+        let mut folders = fs::read_dir(std::env::temp_dir())?.flatten();
+        let left = folders.find(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+        ensure!(left.is_none(), "{left:?} is still there");
         Ok(())
     }),
     ("--watch checks again when a file changes (needs python3)", watches),
@@ -269,10 +310,11 @@ const OTHERS: [Other; 15] = [
             .output()?;
         ensure!(output.status.code() == Some(1), "{output:?}");
         let grades = fs::read_to_string(out.path().join("grades.csv"))?;
-        ensure!(grades.contains("more than 2 seconds"), "{grades}");
+        ensure!(grades.contains("more than 2 seconds: 0 of 26 checks were made"), "{grades}");
         ensure!(processes_in(folder.path())?.is_empty(), "the server is still there");
         Ok(())
     }),
+    ("a time limit costs only what was not reached (needs python3)", cut_short),
     ("a class of an exercise in Rust is built and checked", rust_class),
 ];
 
@@ -344,6 +386,13 @@ fn formats() -> Outcome {
     }
     ensure!(cases == checks, "{cases} cases in {junit}");
 
+    // A program that reads the result gets one also if no check could be made.
+    let output = check_command()?
+        .args(["step02", "--format", "json", "--", "/no/such/program", "{port}"])
+        .output()?;
+    let json: Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(output.status.code() == Some(2) && json["failed"] == 1, "{output:?}");
+
     let gradescope: Value = serde_json::from_str(&run("gradescope")?)?;
     let tests = gradescope["tests"].as_array().ok_or("no tests")?;
     ensure!(tests.len() == checks, "{gradescope:#}");
@@ -354,17 +403,26 @@ fn formats() -> Outcome {
     Ok(())
 }
 
+/// The server lies in the current folder, or elsewhere.
 fn watches() -> Outcome {
     let folder = tempfile::tempdir()?;
+    let elsewhere = tempfile::tempdir()?;
+    watches_from(folder.path(), folder.path())?;
+    watches_from(folder.path(), elsewhere.path())
+}
+
+fn watches_from(folder: &Path, current: &Path) -> Outcome {
     for name in ["right/threads.py", "right/one_after_another.py"] {
         let source = workspace().join("crates/check/servers").join(name);
-        let target = folder.path().join(Path::new(name).file_name().unwrap_or_default());
+        let target = folder.join(Path::new(name).file_name().unwrap_or_default());
         fs::copy(source, target)?;
     }
+    let file = folder.join("one_after_another.py");
     let mut checker = check_command()?
-        .args(["step03", "--watch", "--", "python3", "one_after_another.py"])
+        .args(["step03", "--watch", "--", "python3"])
+        .arg(&file)
         .args(["--port", "{port}", "--root", "{root}"])
-        .current_dir(folder.path())
+        .current_dir(current)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
@@ -379,7 +437,6 @@ fn watches() -> Outcome {
     let mut waits =
         || lines.any(|line| line.is_ok_and(|line| line.contains("waiting for a change")));
     ensure!(waits(), "the first check did not end");
-    let file = folder.path().join("one_after_another.py");
     fs::write(&file, fs::read_to_string(&file)? + "\n# changed\n")?;
     ensure!(waits(), "the second check did not end");
     kill(Pid::from_raw(checker.id() as i32), Signal::SIGINT)?;
@@ -464,6 +521,47 @@ fn class() -> Outcome {
     Ok(())
 }
 
+/// Every check takes longer than it may when nothing is answered, so not all are reached; some are.
+fn cut_short() -> Outcome {
+    let folder = folder_of("step05", 30, &[("cleo", SILENT)])?;
+    let out = tempfile::tempdir()?;
+    let output =
+        check_command()?.arg("class").arg(folder.path()).arg("--out").arg(out.path()).output()?;
+    ensure!(output.status.code() == Some(1), "{output:?}");
+    let report: Value =
+        serde_json::from_str(&fs::read_to_string(out.path().join("cleo/report.json"))?)?;
+    let checks = report["checks"].as_array().ok_or("no checks")?;
+    ensure!(checks.len() == 26, "{report:#}");
+    ensure!(checks[0]["failure"]["came"][0] == "nothing", "{report:#}");
+    ensure!(checks[25]["failure"]["came"][0] == "not reached", "{report:#}");
+    Ok(())
+}
+
+/// Accepts, and never says a word.
+const SILENT: &str = "\
+import socket, sys
+listener = socket.create_server(('127.0.0.1', int(sys.argv[2])), backlog=256)
+clients = []
+while True:
+    clients.append(listener.accept())
+";
+
+/// Hangs up on everybody at once.
+const HANGS_UP: &str = "\
+import socket, sys
+listener = socket.create_server(('127.0.0.1', int(sys.argv[2])), backlog=256)
+while True:
+    listener.accept()[0].close()
+";
+
+/// Whatever a check fails for, it says all that a student needs.
+fn is_hung_up_on(task: &str, level: &str) -> Outcome {
+    let words = ["python3", "-c", HANGS_UP, "--port", "{port}", "--root", "{root}"];
+    let verdict = verdict(task, &words.map(str::to_owned), level)?;
+    ensure!(verdict.failed.len() > 5, "{:#}", verdict.report);
+    verdict.is_explained()
+}
+
 fn rust_class() -> Outcome {
     let exercise = check::exercises::Exercise::of("03a").ok_or("no 03a")?;
     let ours = exercise.folder(workspace())?;
@@ -474,6 +572,10 @@ fn rust_class() -> Outcome {
         fs::create_dir_all(&target)?;
         fs::copy(ours.join(source).join("src/main.rs"), target.join("main.rs"))?;
     }
+    // The whole folder of the exercise, as it was given out.
+    let handed_in = folder.path().join("whole").join("03a-outside-the-folder/starter/src");
+    fs::create_dir_all(&handed_in)?;
+    fs::copy(ours.join("solution/src/main.rs"), handed_in.join("main.rs"))?;
     let broken: PathBuf = folder.path().join("broken/src");
     fs::create_dir_all(&broken)?;
     fs::write(broken.join("main.rs"), "fn main() { this is no Rust }\n")?;
@@ -483,10 +585,21 @@ fn rust_class() -> Outcome {
     ensure!(output.status.code() == Some(1), "{output:?}");
     let mut table = csv::Reader::from_path(out.path().join("grades.csv"))?;
     let rows: Vec<csv::StringRecord> = table.records().collect::<Result<_, _>>()?;
-    ensure!(rows.len() == 3, "{rows:?}");
+    ensure!(rows.len() == 4, "{rows:?}");
     ensure!(rows[0][3].contains("does not compile") && &rows[0][1] == "0", "{rows:?}");
-    // A starter that is handed in as it was gets nothing.
-    ensure!(&rows[1][1] == "0" && rows[1][3].is_empty(), "{rows:?}");
-    ensure!(rows[2][1] == rows[2][2], "{rows:?}");
+    // Nothing is written among what was handed in.
+    for place in ["", "solved", "solved/report"] {
+        let mut command = check_command()?;
+        command.arg("class").arg(folder.path()).arg("--out").arg(folder.path().join(place));
+        ensure!(command.output()?.status.code() == Some(2), "{place}");
+    }
+    // The student needs what the compiler said.
+    for file in ["report.json", "report.xml"] {
+        let report = fs::read_to_string(out.path().join("broken").join(file))?;
+        ensure!(report.contains("main.rs:1:"), "{report}");
+    }
+    // A starter that is handed in as it was gets nothing, and the note says why.
+    ensure!(&rows[1][1] == "0" && rows[1][3].contains("do not count"), "{rows:?}");
+    ensure!(rows[2][1] == rows[2][2] && rows[3][1] == rows[3][2], "{rows:?}");
     Ok(())
 }

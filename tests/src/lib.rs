@@ -125,6 +125,50 @@ impl Verdict {
         let mut checks = self.report["checks"].as_array().into_iter().flatten();
         Ok(checks.find(|check| check["name"] == name).ok_or_else(|| format!("no check {name}"))?)
     }
+
+    /// Why each check failed that has.
+    pub fn failures(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let checks = self.report["checks"].as_array().into_iter().flatten();
+        checks
+            .filter(|check| check["passed"] == false)
+            .map(|check| (check["name"].as_str().unwrap_or_default(), &check["failure"]))
+    }
+
+    /// Every failure must say all that a student needs.
+    ///
+    /// # Errors
+    /// A part is missing.
+    pub fn is_explained(&self) -> Result<(), Failure> {
+        for (name, failure) in self.failures() {
+            for part in ["done", "came", "repeat"] {
+                let lines = failure[part].as_array();
+                ensure!(
+                    lines.is_some_and(|lines| !lines.is_empty() && lines.iter().all(|l| l != "")),
+                    "{name}: no {part}: {failure:#}"
+                );
+            }
+            for part in ["expected", "cause", "read"] {
+                let text = failure[part].as_str();
+                ensure!(
+                    text.is_some_and(|text| !text.is_empty()),
+                    "{name}: no {part}: {failure:#}"
+                );
+            }
+            // The site, the server, what shows the fault, and the end of the server.
+            let repeat: Vec<&str> = failure["repeat"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            let has_site = repeat[0].starts_with("cargo run -p check -- site again-");
+            ensure!(repeat.len() >= 3 + usize::from(has_site), "{name}: {failure:#}");
+            ensure!(repeat[usize::from(has_site)].contains("& SERVER=$!"), "{name}: {failure:#}");
+            ensure!(repeat.last() == Some(&"kill $SERVER"), "{name}: {failure:#}");
+            ensure!(repeat.iter().any(|line| line.contains("8080")), "{name}: {failure:#}");
+        }
+        Ok(())
+    }
 }
 
 /// Runs `check` for a task, on our own program or on the server that these words start.

@@ -22,6 +22,14 @@ pub fn workspace() -> PathBuf {
 /// # Errors
 /// There is no cargo, or something does not compile.
 pub fn build(manifest: &Path, packages: &[&str]) -> Result<HashMap<String, PathBuf>, Failure> {
+    compile(manifest, packages, Stdio::inherit())
+}
+
+fn compile(
+    manifest: &Path,
+    packages: &[&str],
+    errors: Stdio,
+) -> Result<HashMap<String, PathBuf>, Failure> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--message-format=json-render-diagnostics", "--manifest-path"]);
     cargo.arg(manifest);
@@ -33,11 +41,13 @@ pub fn build(manifest: &Path, packages: &[&str]) -> Result<HashMap<String, PathB
     }
     let output = cargo
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
+        .stderr(errors)
         .output()
         .map_err(|error| format!("cannot start cargo: {error}"))?;
     if !output.status.success() {
-        return Err(format!("{} does not compile", packages.join(" ")).into());
+        let said = String::from_utf8_lossy(&output.stderr);
+        let why = format!("{} does not compile\n{said}", packages.join(" "));
+        return Err(why.trim_end().into());
     }
     let mut programs = HashMap::new();
     for line in String::from_utf8(output.stdout)?.lines() {
@@ -51,11 +61,12 @@ pub fn build(manifest: &Path, packages: &[&str]) -> Result<HashMap<String, PathB
     Ok(programs)
 }
 
-/// The program of one package.
+/// The program of one package. What the compiler has to say goes to `errors`; if that is a pipe, to the
+/// error that is returned.
 ///
 /// # Errors
 /// As [`build`].
-pub fn program(manifest: &Path, package: &str) -> Result<PathBuf, Failure> {
-    let mut programs = build(manifest, &[package])?;
+pub fn program(manifest: &Path, package: &str, errors: Stdio) -> Result<PathBuf, Failure> {
+    let mut programs = compile(manifest, &[package], errors)?;
     programs.remove(package).ok_or_else(|| format!("{package} is no program").into())
 }

@@ -74,9 +74,15 @@ pub struct Check {
 impl Check {
     /// The chapter and heading to read when a step fails this check.
     pub fn read(&self, step: &Step) -> String {
-        let chapter = Step::of(&format!("step{}", self.chapter)).unwrap_or(*step).chapter();
-        format!("{chapter}, \"{}\"", self.heading)
+        read(step, self.chapter, self.heading)
     }
+}
+
+/// A heading in the chapter with this number, or in the step's own if that comes first: who is at step 03
+/// has not read chapter 08.
+pub(crate) fn read(step: &Step, chapter: &str, heading: &str) -> String {
+    let earlier = Step::of(&format!("step{chapter}")).filter(|of| of.number() < step.number());
+    format!("{}, \"{heading}\"", earlier.unwrap_or(*step).chapter())
 }
 
 /// The check with this name.
@@ -87,7 +93,7 @@ pub fn named(name: &str) -> Option<&'static Check> {
 use Layer::{Concurrency, Evidence, Robustness, Wire};
 use Level::{Core, Exercise, Strict};
 
-const HOW: &str = "How it works";
+pub(crate) const HOW: &str = "How it works";
 const WATCH: &str = "Watch it work";
 const BREAK: &str = "Now break it";
 
@@ -149,7 +155,7 @@ pub static CHECKS: &[Check] = &[
     check("the front page is 200", (Wire, Core), http, ("02", HOW), wire::front_page),
     check("files arrive byte for byte", (Wire, Core), files, ("03", HOW), wire::files_arrive),
     check("Content-Length is the length of the body", (Wire, Core), http, ("02", HOW), wire::content_length),
-    check("Content-Length counts bytes, not characters", (Wire, Core), files, ("08", HOW), wire::content_length_in_bytes),
+    check("Content-Length counts bytes, not characters", (Wire, Core), files, ("02", HOW), wire::content_length_in_bytes),
     check("Content-Type fits the file", (Wire, Core), files, ("03", HOW), wire::content_type),
     check("what is not there is 404", (Wire, Core), http, ("02", HOW), wire::missing),
     check("HEAD is the head without the body", (Wire, Core), files, ("03", HOW), wire::head),

@@ -5,6 +5,8 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use crate::temporary_folder;
+
 /// What no server may ever send.
 pub const SECRET: &[u8] = b"TOPSECRET\n";
 /// The length of `big.bin`, in bytes: more than any socket holds.
@@ -22,8 +24,17 @@ impl Fixture {
     /// # Errors
     /// The disk is full, or the folder for temporary files cannot be written.
     pub fn new() -> io::Result<Fixture> {
-        let fixture = Fixture { folder: tempfile::tempdir()? };
-        let (root, outside) = (fixture.root(), fixture.outside());
+        let fixture = Fixture { folder: temporary_folder()? };
+        Fixture::write(fixture.outside())?;
+        Ok(fixture)
+    }
+
+    /// Makes the site in a folder that stays.
+    ///
+    /// # Errors
+    /// As [`Fixture::new`].
+    pub fn write(outside: &Path) -> io::Result<()> {
+        let root = outside.join("site");
         for folder in ["site/sub", "site/noindex", "site-evil", "elsewhere"] {
             fs::create_dir_all(outside.join(folder))?;
         }
@@ -39,8 +50,7 @@ impl Fixture {
         fs::write(root.join("empty.bin"), "")?;
         symlink("index.html", root.join("link_in"))?;
         symlink("../secret.txt", root.join("link_out"))?;
-        symlink("../elsewhere", root.join("linkdir_out"))?;
-        Ok(fixture)
+        symlink("../elsewhere", root.join("linkdir_out"))
     }
 
     /// Makes the site, and `big.bin` in it.

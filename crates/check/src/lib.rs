@@ -25,13 +25,34 @@ pub use server::Server;
 pub use site::Site;
 pub use steps::{STEPS, Step};
 
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{env, fs, io, thread};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tempfile::TempDir;
 
 /// Why a check failed, in words for the person whose server it is.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The name of every temporary folder begins so, and then has the id of this process.
+fn temporary_prefix() -> String {
+    format!("check-{}-", std::process::id())
+}
+
+/// A folder that is gone when it is dropped.
+fn temporary_folder() -> io::Result<TempDir> {
+    tempfile::Builder::new().prefix(&temporary_prefix()).tempdir()
+}
+
+/// Removes what is left of the temporary folders of this process, when it ends without dropping them.
+pub fn remove_temporary_folders() {
+    let entries = fs::read_dir(env::temp_dir()).into_iter().flatten().flatten();
+    for entry in entries {
+        if entry.file_name().to_string_lossy().starts_with(&temporary_prefix()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
 
 /// Lets this process hold as many connections as the system allows, and returns how many that is.
 pub fn raise_descriptor_limit() -> u64 {

@@ -13,8 +13,8 @@ use check::checks::CHECKS;
 use check::class::{self, Class};
 use check::report::{Report, write_result, write_summary};
 use check::task::{Settings, Subject, Task};
-use check::{Failure, Site, cargo, processes};
-use clap::error::ErrorKind;
+use check::{Failure, Fixture, Site, cargo, processes};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SigSet, Signal};
 use notify::{RecursiveMode, Watcher};
@@ -41,7 +41,7 @@ struct Arguments {
     server: Vec<OsString>,
 
     /// Name everything there is to check
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["task", "server", "level", "seed", "hint", "watch", "format"])]
     list: bool,
 
     /// core is what the chapter teaches; strict adds the whole wire suite and more clients
@@ -49,11 +49,11 @@ struct Arguments {
     level: Level,
 
     /// Make the same site again
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = seed)]
     seed: Option<u64>,
 
     /// Give one more hint for an exercise, of three
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["server", "level", "seed", "watch", "format"])]
     hint: bool,
 
     /// Check again whenever a file changes
@@ -86,7 +86,7 @@ enum Mode {
         /// The folder in which to make it
         folder: PathBuf,
         /// The seed that the run has printed
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = seed)]
         seed: u64,
     },
 }
@@ -103,6 +103,10 @@ enum Format {
     Json,
     Junit,
     Gradescope,
+    /// For `check class`, which must have what was done if the rest takes too long: a line of JSON with
+    /// the report as it begins, one for each check, and one with the whole report.
+    #[value(hide = true)]
+    Lines,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -139,8 +143,21 @@ fn could_not_run(why: &str) -> ExitCode {
     ExitCode::from(COULD_NOT_RUN)
 }
 
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "a seed is a whole number, such as 42".to_owned())
+}
+
 /// clap explains over several lines; the first says what is wrong.
 fn in_one_line(error: &clap::Error) -> String {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && !word.starts_with('-')
+    {
+        return format!(
+            "there is no place for '{word}'; if a command begins there, put -- before it, as in \
+             check step05 -- {word} ..."
+        );
+    }
     let text = error.to_string();
     let lines: Vec<&str> =
         text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
@@ -159,6 +176,7 @@ fn end_with_everything_on_a_signal() -> nix::Result<()> {
     thread::spawn(move || {
         let signal = signals.wait().unwrap_or(Signal::SIGTERM);
         processes::end_all();
+        check::remove_temporary_folders();
         process::exit(128 + signal as i32);
     });
     Ok(())
@@ -179,8 +197,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
             return class::run(&class, jobs, format.is_some(), &mut stdout);
         }
         Some(Mode::Site { folder, seed }) => {
-            let root = Site::new(*seed).write(folder)?;
-            writeln!(anstream::stdout(), "{}", root.display())?;
+            make_site(folder, *seed)?;
             return Ok(true);
         }
         None => {}
@@ -203,7 +220,45 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     check_once(arguments, task, &workspace)
 }
 
+/// Makes the site of a run, and the one that the wire suite asks about, in a folder of its own.
+fn make_site(folder: &Path, seed: u64) -> Result<(), Failure> {
+    let place = folder.display();
+    if folder.is_dir() && fs::read_dir(folder)?.next().is_some() {
+        return Err(format!("{place} is not empty; name a new folder for the site").into());
+    }
+    let site = Site::new(seed);
+    fs::create_dir_all(folder)
+        .and_then(|()| site.write(folder))
+        .and_then(|root| Fixture::write(&folder.join("wire")).map(|()| root))
+        .map_err(|error| format!("cannot make the site in {place}: {error}"))
+        .map(|root| writeln!(anstream::stdout(), "{}", root.display()))??;
+    Ok(())
+}
+
+/// Checks, and prints the result in the form that was asked for, also if no check could be made.
 fn check_once(arguments: &Arguments, task: Task, workspace: &Path) -> Result<bool, Failure> {
+    let checked = check_task(arguments, task, workspace);
+    let report = match &checked {
+        Ok(report) => report,
+        Err(failure) => &Report::could_not_run(
+            task.name(),
+            if arguments.level == Level::Strict { "strict" } else { "core" },
+            &failure.to_string(),
+        ),
+    };
+    let mut stdout = anstream::stdout();
+    match arguments.format {
+        Format::Human if checked.is_ok() => write_summary(&mut stdout, report)?,
+        Format::Human => {}
+        Format::Json => writeln!(stdout, "{:#}", report.json())?,
+        Format::Junit => write!(stdout, "{}", report.junit()?)?,
+        Format::Gradescope => writeln!(stdout, "{:#}", report.gradescope())?,
+        Format::Lines => writeln!(stdout, "{}", report.json())?,
+    }
+    checked.map(|report| report.failed() == 0)
+}
+
+fn check_task(arguments: &Arguments, task: Task, workspace: &Path) -> Result<Report, Failure> {
     let command = match &arguments.server[..] {
         [] => task.build(workspace)?,
         command => command.to_vec(),
@@ -214,28 +269,21 @@ fn check_once(arguments: &Arguments, task: Task, workspace: &Path) -> Result<boo
     let settings = Settings { is_strict: arguments.level == Level::Strict, seed };
     let subject = Subject::new(task, command, settings)?;
     let mut stdout = anstream::stdout();
-    let is_human = arguments.format == Format::Human;
-    if is_human {
-        writeln!(stdout, "{}: {}, --seed {seed}", task.name(), describe(task, workspace))?;
-    }
-    let report = subject.run(|result| {
-        if is_human {
-            let _ = write_result(&mut stdout, result);
+    match arguments.format {
+        Format::Human => {
+            writeln!(stdout, "{}: {}, --seed {seed}", task.name(), describe(task, workspace))?;
         }
-    })?;
-    print(&report, arguments.format)?;
-    Ok(report.failed() == 0)
-}
-
-fn print(report: &Report, format: Format) -> Result<(), Failure> {
-    let mut stdout = anstream::stdout();
-    match format {
-        Format::Human => write_summary(&mut stdout, report)?,
-        Format::Json => writeln!(stdout, "{:#}", report.json())?,
-        Format::Junit => write!(stdout, "{}", report.junit()?)?,
-        Format::Gradescope => writeln!(stdout, "{:#}", report.gradescope())?,
+        Format::Lines => writeln!(stdout, "{}", subject.report(Vec::new(), 0.0).json())?,
+        Format::Json | Format::Junit | Format::Gradescope => {}
     }
-    Ok(())
+    subject.run(|result| {
+        // Nobody may be there to read it, and the checks go on.
+        let _ = match arguments.format {
+            Format::Human => write_result(&mut stdout, result),
+            Format::Lines => writeln!(stdout, "{}", serde_json::json!(result)),
+            Format::Json | Format::Junit | Format::Gradescope => Ok(()),
+        };
+    })
 }
 
 /// A few words on a task.
@@ -299,6 +347,10 @@ fn give_hint(task: Task, workspace: &Path) -> Result<(), Failure> {
 
 /// Checks now, and again after each change, until Ctrl-C.
 fn watch(arguments: &Arguments, task: Task, workspace: &Path) -> Result<bool, Failure> {
+    // What the command names may lie elsewhere.
+    let named = arguments.server.iter().map(Path::new).filter(|word| word.is_file());
+    let around: Vec<PathBuf> =
+        named.filter_map(|file| file.canonicalize().ok()?.parent().map(PathBuf::from)).collect();
     let folders =
         if arguments.server.is_empty() { task.sources(workspace)? } else { vec![".".into()] };
     let (sender, changes) = mpsc::channel();
@@ -309,6 +361,10 @@ fn watch(arguments: &Arguments, task: Task, workspace: &Path) -> Result<bool, Fa
     })?;
     for folder in &folders {
         watcher.watch(folder, RecursiveMode::Recursive)?;
+    }
+    let here = env::current_dir()?.canonicalize()?;
+    for folder in around.iter().filter(|folder| !folder.starts_with(&here)) {
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
     }
     loop {
         if let Err(failure) = check_once(arguments, task, workspace) {

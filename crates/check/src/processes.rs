@@ -152,6 +152,11 @@ fn ending() -> MutexGuard<'static, bool> {
     ENDING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether this process is about to end.
+pub fn is_ending() -> bool {
+    *ending()
+}
+
 /// Starts a process, unless this one is about to end.
 ///
 /// # Errors

@@ -27,22 +27,6 @@ pub struct CheckResult {
 }
 
 impl CheckResult {
-    /// Stands for all checks when none could be made.
-    pub fn could_not_run(why: &str) -> CheckResult {
-        let failure = Explanation {
-            expected: "a server that starts".to_owned(),
-            cause: why.to_owned(),
-            ..Explanation::default()
-        };
-        CheckResult {
-            name: "the server starts".to_owned(),
-            layer: "start".to_owned(),
-            is_own: false,
-            seconds: 0.0,
-            failure: Some(failure),
-        }
-    }
-
     /// Whether it passed.
     pub fn passed(&self) -> bool {
         self.failure.is_none()
@@ -67,6 +51,42 @@ pub struct Report {
 }
 
 impl Report {
+    /// For a server with which no check could be made.
+    pub fn could_not_run(task: &str, level: &str, why: &str) -> Report {
+        let failure = Explanation {
+            expected: "a server that starts".to_owned(),
+            cause: why.to_owned(),
+            ..Explanation::default()
+        };
+        let start = CheckResult {
+            name: "the server starts".to_owned(),
+            layer: "start".to_owned(),
+            is_own: false,
+            seconds: 0.0,
+            failure: Some(failure),
+        };
+        Report {
+            task: task.to_owned(),
+            level: level.to_owned(),
+            seed: 0,
+            command: String::new(),
+            seconds: 0.0,
+            checks: vec![start],
+        }
+    }
+
+    /// The points in all, and how many there are at most.
+    pub fn total(&self) -> (usize, usize) {
+        let points = self.points();
+        (points.iter().map(|(earned, _)| earned).sum(), points.iter().map(|(_, most)| most).sum())
+    }
+
+    /// Whether the checks that have passed do not count, because the one that the exercise is about has
+    /// not.
+    pub fn lacks_own(&self) -> bool {
+        self.checks.iter().any(|check| check.is_own && !check.passed())
+    }
+
     /// How many checks failed.
     pub fn failed(&self) -> usize {
         self.checks.iter().filter(|check| !check.passed()).count()
@@ -76,9 +96,8 @@ impl Report {
     /// check made for it is worth as much as all others together, and those count only if it has
     /// passed: a starter that was handed in as it was gets nothing.
     pub fn points(&self) -> Vec<(usize, usize)> {
-        let own = self.checks.iter().find(|check| check.is_own);
         let others = self.checks.len().saturating_sub(1).max(1);
-        let counts = own.is_none_or(CheckResult::passed);
+        let counts = !self.lacks_own();
         let points = |check: &CheckResult| {
             let most = if check.is_own { others } else { 1 };
             (if check.passed() && counts { most } else { 0 }, most)

@@ -12,7 +12,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use crate::client::parse_head;
 use crate::processes::{Process, Waiting, family};
 use crate::site::Site;
-use crate::story::{Deed, Fault, Story};
+use crate::story::{Deed, Fault, Story, Symptom, counted};
 use crate::{Answer, Failure, Server, Step};
 
 /// How often a wait looks whether it is in vain.
@@ -39,8 +39,12 @@ pub struct Scene<'a> {
     /// Whether the server was once seen to leave a connection open that should have ended. Then nobody
     /// waits for the end again, except the check that is about it.
     pub leaves_open: Rc<Cell<bool>>,
-    story: Rc<RefCell<Story>>,
+    story: Recorder,
+    by_hand: RefCell<String>,
 }
+
+/// Where all clients of a scene write down what they do.
+pub type Recorder = Rc<RefCell<Story>>;
 
 /// All that came back for one request.
 #[derive(Clone, Debug)]
@@ -71,7 +75,7 @@ impl Reply {
 
     /// A fault with what came, about a field or the status.
     pub fn fault(&self, expected: impl Into<String>) -> Fault {
-        Fault::expected(expected).came(&self.all[..self.head_length.min(2000)])
+        Fault::expected(expected).came(&self.all[..self.head_length])
     }
 }
 
@@ -84,7 +88,32 @@ impl<'a> Scene<'a> {
         leaves_open: Rc<Cell<bool>>,
     ) -> Scene<'a> {
         let story = Rc::new(RefCell::new(Story::begin()));
-        Scene { server, site, step, leaves_open, story }
+        Scene { server, site, step, leaves_open, story, by_hand: RefCell::default() }
+    }
+
+    /// Says how to see by hand what the check sees: a command, with the server on port 8080.
+    pub fn by_hand(&self, command: impl Into<String>) {
+        *self.by_hand.borrow_mut() = command.into();
+    }
+
+    /// The command that the check has given last.
+    pub fn repeat(&self) -> String {
+        self.by_hand.borrow().clone()
+    }
+
+    /// Tells in one sentence what happens in `work`, unless it fails.
+    ///
+    /// # Errors
+    /// As `work`.
+    pub fn in_one_line<T>(
+        &self,
+        text: &str,
+        work: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let before = self.story.borrow().length();
+        let done = work()?;
+        self.story.borrow_mut().fold(before, text);
+        Ok(done)
     }
 
     /// What has happened so far.
@@ -102,30 +131,7 @@ impl<'a> Scene<'a> {
     /// # Errors
     /// The server does not accept.
     pub fn connect(&self) -> Result<RecordedClient, Failure> {
-        let number = self.story.borrow_mut().next_client();
-        let stream = TcpStream::connect_timeout(&self.server.address(), Duration::from_secs(30))
-            .map_err(|error| {
-                self.story.borrow_mut().add(
-                    number,
-                    Deed::Waits,
-                    format!("cannot connect: {error}"),
-                );
-                Fault::expected("a connection that is accepted")
-                    .cause(format!("nobody takes the connection: {error}"))
-            })?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(LOOK))?;
-        stream.set_write_timeout(Some(Duration::from_secs(30)))?;
-        self.story.borrow_mut().add(number, Deed::Connects, "connects");
-        Ok(RecordedClient {
-            stream,
-            number,
-            leader: self.server.pid(),
-            received: Vec::new(),
-            taken: 0,
-            has_ended: false,
-            story: Rc::clone(&self.story),
-        })
+        RecordedClient::connect(self.server, &self.story)
     }
 
     /// Connects so many further clients, one a millisecond. Some servers let only five wait to be
@@ -173,7 +179,11 @@ impl<'a> Scene<'a> {
         }
         let reply = self.ask("/")?;
         if reply.answer.status != 200 {
-            return reply.fault("status 200, as before").fail();
+            return reply
+                .fault("status 200, as before")
+                .symptom(Symptom::Status)
+                .cause("what other clients have done changes the answer to this one")
+                .fail();
         }
         Ok(())
     }
@@ -190,6 +200,7 @@ impl<'a> Scene<'a> {
         let tail = log.len().saturating_sub(300);
         Fault::expected(format!("the server prints {text:?}"))
             .came(&log.as_bytes()[tail..])
+            .symptom(Symptom::Silent)
             .cause("it has not read what this client sent, or keeps its output in a buffer")
             .fail()
     }
@@ -243,8 +254,11 @@ pub struct RecordedClient {
     received: Vec<u8>,
     /// How many of the received bytes belong to answers that were returned.
     taken: usize,
+    /// How many answers were returned.
+    answers: usize,
     has_ended: bool,
-    story: Rc<RefCell<Story>>,
+    cannot_send: bool,
+    story: Recorder,
 }
 
 enum Next {
@@ -254,6 +268,43 @@ enum Next {
 }
 
 impl RecordedClient {
+    /// Connects to a server.
+    ///
+    /// # Errors
+    /// The server does not accept.
+    pub fn connect(server: &Server, story: &Recorder) -> Result<RecordedClient, Failure> {
+        let number = story.borrow_mut().next_client();
+        let stream = TcpStream::connect_timeout(&server.address(), Duration::from_secs(30))
+            .map_err(|error| {
+                let text = format!("cannot connect: {error}");
+                story.borrow_mut().add(number, Deed::Waits, text);
+                Fault::expected("a connection that is accepted")
+                    .saw(format!("no connection: {error}"))
+                    .symptom(Symptom::Refused)
+                    .cause(match error.kind() {
+                        ErrorKind::TimedOut => {
+                            "the server does not accept: the queue of those who wait is full"
+                        }
+                        _ => "nobody listens on the port any more",
+                    })
+            })?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(LOOK))?;
+        stream.set_write_timeout(Some(Duration::from_secs(30)))?;
+        story.borrow_mut().add(number, Deed::Connects, "connects");
+        Ok(RecordedClient {
+            stream,
+            number,
+            leader: server.pid(),
+            received: Vec::new(),
+            taken: 0,
+            answers: 0,
+            has_ended: false,
+            cannot_send: false,
+            story: Rc::clone(story),
+        })
+    }
+
     fn record(&self, deed: Deed, text: impl Into<String>) {
         self.story.borrow_mut().add(self.number, deed, text);
     }
@@ -274,12 +325,16 @@ impl RecordedClient {
     /// Sends bytes. A server may have closed already; what it answered shows when it is read.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
+        if self.cannot_send {
+            return;
+        }
         let shown = bytes[..bytes.len().min(60)].escape_ascii();
         let more =
             if bytes.len() > 60 { format!("... ({} bytes)", bytes.len()) } else { String::new() };
         self.record(Deed::Sends, format!("sends \"{shown}\"{more}"));
         if let Err(error) = self.stream.write_all(bytes) {
             self.record(Deed::Sends, format!("cannot send all of it: {error}"));
+            self.cannot_send = true;
         }
     }
 
@@ -314,6 +369,11 @@ impl RecordedClient {
     /// All bytes that came so far.
     pub fn received(&self) -> &[u8] {
         &self.received
+    }
+
+    /// Those of them that belong to no answer that was returned.
+    pub fn rest(&self) -> &[u8] {
+        &self.received[self.taken..]
     }
 
     /// Whether the server has ended the connection, as far as this client has noticed. Looks without
@@ -390,7 +450,15 @@ impl RecordedClient {
                 Err(why) => {
                     return Fault::expected("an answer that begins with a status line and fields")
                         .came_wrong_at(&self.received[..], start)
-                        .cause(why.to_string())
+                        .cause(if start == 0 {
+                            why.to_string()
+                        } else {
+                            format!(
+                                "what follows {} is not a new answer: its Content-Length is too \
+                                 small, or something is written behind it",
+                                self.last_answer()
+                            )
+                        })
                         .fail();
                 }
             }
@@ -408,6 +476,7 @@ impl RecordedClient {
             Some(Err(_)) => {
                 return Fault::expected("a Content-Length that is a number")
                     .came(&self.received[start..body_start])
+                    .cause("something else stands where the length of the body belongs")
                     .fail();
             }
             None => {
@@ -416,33 +485,64 @@ impl RecordedClient {
             }
         };
         answer.body = self.received[body_start..self.taken].to_vec();
+        self.answers += 1;
         self.record(
             Deed::Answered,
             format!(
-                "has its answer: status {}, a body of {} bytes",
+                "has its answer: status {}, a body of {}",
                 answer.status,
-                answer.body.len()
+                counted(answer.body.len(), "byte")
             ),
         );
         Ok((answer, length))
     }
 
     fn need_more(&mut self, start: usize, what: &str) -> Result<(), Failure> {
-        let cause = match self.read() {
-            Next::Bytes => return Ok(()),
-            Next::End if self.received.len() == start => {
-                "the server closed the connection without an answer"
-            }
-            Next::End => "the server closed the connection in the middle of its answer",
-            Next::Nothing => {
-                "the server waits for something that does not come, and answers nobody"
-            }
-        };
+        let next = self.read();
         let came = &self.received[start..];
-        let fault = Fault::expected(what).cause(cause);
+        let fault = Fault::expected(what);
+        let fault = match next {
+            Next::Bytes => return Ok(()),
+            Next::End if came.is_empty() => fault
+                .symptom(Symptom::Ended)
+                .saw(format!("the end of the connection{}", self.so_far()))
+                .cause(if self.answers == 0 {
+                    "the server closed the connection without an answer"
+                } else {
+                    "the server closed the connection behind an answer, and serves no further request on it"
+                }),
+            Next::End => fault
+                .symptom(Symptom::Ended)
+                .cause("the server closed the connection in the middle of its answer"),
+            Next::Nothing if came.is_empty() => fault
+                .symptom(Symptom::Silent)
+                .saw(format!("nothing{}", self.so_far()))
+                .cause(if self.answers == 0 {
+                    "the server waits for something that does not come"
+                } else {
+                    "the next request of the connection is not read, or not answered"
+                }),
+            Next::Nothing => fault
+                .symptom(Symptom::Silent)
+                .cause("the server announced more than it sends, and keeps the connection"),
+        };
         // The end of a long answer tells more than its beginning.
-        if came.len() > 100 { fault.came_wrong_at(came, came.len()) } else { fault.came(came) }
-            .fail()
+        if came.len() > 100 {
+            fault.came_wrong_at(came, came.len()).fail()
+        } else if came.is_empty() {
+            fault.fail()
+        } else {
+            fault.came(came).fail()
+        }
+    }
+
+    /// The answers that came before, as an addition to what came then.
+    fn so_far(&self) -> String {
+        if self.answers == 0 { String::new() } else { format!(", after {}", self.last_answer()) }
+    }
+
+    fn last_answer(&self) -> String {
+        format!("answer {}", self.answers)
     }
 
     /// Reads an answer and then all that still comes until the end of the connection.

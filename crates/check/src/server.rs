@@ -1,7 +1,7 @@
 //! A server under test: a process of its own group that is gone when its handle is.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
+use crate::processes::Process;
 use crate::{Answer, Client, Failure, processes, wait_until};
 
 /// How long a server may take to start, and a process to end. Generous: these are bounds for what
@@ -67,7 +68,14 @@ impl Server {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let mut server =
             Server { process, address, first_line: String::new(), stdout: None, stderr: output };
+        let mut tells = io::stderr().is_terminal();
+        let start = Instant::now();
         wait_until(&format!("port {port} accepts"), START_PATIENCE, || {
+            if tells && start.elapsed() > Duration::from_secs(5) {
+                tells = false;
+                let waits = "waiting for up to a minute";
+                let _ = writeln!(io::stderr(), "check: nobody listens on port {port} yet; {waits}");
+            }
             let is_over = is_listened_on(port) || !server.is_alive();
             if !is_over {
                 // The table is long on a busy machine, and a server may take a minute.
@@ -76,16 +84,20 @@ impl Server {
             is_over
         })
         .map_err(|_| {
+            let but = match processes::family(server.pid()).iter().flat_map(ports_of).next() {
+                Some(other) => format!("It listens on {other}; does it read {{port}}? "),
+                None => String::new(),
+            };
             format!(
-                "after a minute it does not listen on port {port}. It printed: {}",
-                server.log()
+                "after a minute it does not listen on port {port}. {but}It printed {}",
+                server.log_or_nothing()
             )
         })?;
         if !server.is_alive() {
             let status = server.process.wait()?;
             return Err(format!(
-                "it ended ({status}) before it listened on port {port}. It printed: {}",
-                server.log()
+                "it ended ({status}) before it listened on port {port}. It printed {}",
+                server.log_or_nothing()
             )
             .into());
         }
@@ -162,6 +174,13 @@ impl Server {
         match self.stderr.read_exact_at(&mut text, 0) {
             Ok(()) => String::from_utf8_lossy(&text).into_owned(),
             Err(error) => format!("(cannot read the log: {error})"),
+        }
+    }
+
+    fn log_or_nothing(&self) -> String {
+        match self.log().trim_end() {
+            "" => "nothing".to_owned(),
+            log => format!("this:\n{log}"),
         }
     }
 
@@ -269,17 +288,37 @@ pub fn free_port() -> Result<u16, Failure> {
         .ok_or_else(|| "no port is free".into())
 }
 
-/// Whether somebody listens on a port of this machine: state 0A in /proc/net/tcp, proc(5).
+/// Whether somebody listens on a port of this machine.
 fn is_listened_on(port: u16) -> bool {
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
-        let table = fs::read_to_string(table).unwrap_or_default();
-        table.lines().any(|line| {
-            let mut fields = line.split_whitespace().skip(1);
-            let local = fields.next().and_then(|local| local.rsplit(':').next());
-            local.is_some_and(|hex| u16::from_str_radix(hex, 16) == Ok(port))
-                && fields.nth(1) == Some("0A")
-        })
-    })
+    listeners().any(|(listened, _)| listened == port)
+}
+
+/// The ports on which a process listens.
+fn ports_of(process: &Process) -> Vec<u16> {
+    let entries = fs::read_dir(format!("/proc/{}/fd", process.pid)).into_iter().flatten().flatten();
+    let sockets: Vec<String> = entries
+        .filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.to_str()?.to_owned()))
+        .collect();
+    let is_its = |inode: &str| sockets.contains(&format!("socket:[{inode}]"));
+    listeners().filter(|(_, inode)| is_its(inode)).map(|(port, _)| port).collect()
+}
+
+/// The ports of this machine on which somebody listens, each with the inode of its socket: state 0A in
+/// /proc/net/tcp, proc(5).
+fn listeners() -> impl Iterator<Item = (u16, String)> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    let lines = tables.map(|table| fs::read_to_string(table).unwrap_or_default()).join("");
+    let listener = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let port = u16::from_str_radix(fields.get(1)?.rsplit(':').next()?, 16).ok()?;
+        (fields.get(3) == Some(&"0A")).then_some((port, (*fields.get(9)?).to_owned()))
+    };
+    lines
+        .lines()
+        .filter(|line| line.contains(" 0A "))
+        .filter_map(listener)
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 /// The address in "... http://127.0.0.1:8080/ ...".

@@ -20,6 +20,13 @@ pub struct SiteFile {
     pub content_type: &'static str,
 }
 
+impl SiteFile {
+    /// Its place in the folder of the site.
+    pub fn path(&self) -> &str {
+        if self.target == "/" { "index.html" } else { &self.target[1..] }
+    }
+}
+
 /// What the folder of a run holds. The same seed gives the same site.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -102,6 +109,11 @@ impl Site {
         [&self.index, &self.page, &self.foreign_page, &self.style, &self.picture, &self.nested]
     }
 
+    /// The folder in which a reader makes this site again, to try something by hand.
+    pub fn again(&self) -> String {
+        format!("again-{}", self.seed)
+    }
+
     /// What a person would type as an answer in step 01.
     pub fn typed_answer(&self) -> Vec<u8> {
         let head = format!(
@@ -121,8 +133,7 @@ impl Site {
         fs::create_dir_all(&root)?;
         fs::write(folder.join(&self.secret_name), &self.secret)?;
         for file in self.small_files().into_iter().chain([&self.big]) {
-            let name = if file.target == "/" { "index.html" } else { &file.target[1..] };
-            let path = root.join(name);
+            let path = root.join(file.path());
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent)?;
             }

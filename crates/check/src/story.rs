@@ -65,6 +65,12 @@ const COLUMNS_SHOWN: usize = 8;
 /// So many rows of a timeline are shown at its beginning and at its end.
 const ROWS_SHOWN: usize = 5;
 
+impl Default for Story {
+    fn default() -> Story {
+        Story::begin()
+    }
+}
+
 impl Story {
     /// Begins now.
     pub fn begin() -> Story {
@@ -82,6 +88,20 @@ impl Story {
         self.events.push(Event { at: self.start.elapsed(), client, deed, text: text.into() });
     }
 
+    /// How many things have happened.
+    pub fn length(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Tells all that happened since the story had this length in one sentence.
+    pub fn fold(&mut self, length: usize, text: impl Into<String>) {
+        if let Some(first) = self.events.get(length) {
+            let event = Event { at: first.at, client: 0, deed: Deed::Aside, text: text.into() };
+            self.events.truncate(length);
+            self.events.push(event);
+        }
+    }
+
     /// The story, a line an event; neighbours who do the same share one.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -92,6 +112,7 @@ impl Story {
             let who = match (first.client, rest[count - 1].client) {
                 (0, _) => String::new(),
                 (from, to) if from == to => format!("client {from} "),
+                (from, to) if from + 1 == to => format!("clients {from} and {to}: each "),
                 (from, to) => format!("clients {from} to {to}: each "),
             };
             lines.push(format!("{:7.3} s  {who}{}", first.at.as_secs_f64(), first.text));
@@ -154,26 +175,37 @@ fn shorten(
     lines
 }
 
+/// How a check failed. A cause is named only for what was seen: a server that ends a connection does not
+/// wait for anybody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Symptom {
+    /// A connection was refused.
+    Refused,
+    /// A connection ended, and something was still missing.
+    Ended,
+    /// A connection stayed, and nothing came.
+    Silent,
+    /// An answer came, with another status.
+    Status,
+    /// Anything else.
+    #[default]
+    Other,
+}
+
 /// Why a check failed: what should have come, what came instead, and what is probably wrong.
 #[derive(Clone, Debug, Default)]
 pub struct Fault {
+    /// How it failed.
+    pub symptom: Symptom,
     /// What should have come.
     pub expected: String,
-    /// The bytes that came, if that is what is wrong.
-    pub came: Option<Came>,
+    /// What came instead, in lines.
+    pub came: Vec<String>,
     /// What is wrong, as far as it can be guessed from outside.
     pub cause: String,
-    /// A command that shows the same by hand, with the server on port 8080.
+    /// A command that shows the same by hand, with the server on port 8080; empty if the one of the
+    /// whole check does.
     pub repeat: String,
-}
-
-/// Bytes that came from a server.
-#[derive(Clone, Debug)]
-pub struct Came {
-    /// All of them.
-    pub bytes: Vec<u8>,
-    /// Where the first one stands that is not as it should be.
-    pub wrong_at: Option<usize>,
 }
 
 impl Fault {
@@ -182,14 +214,27 @@ impl Fault {
         Fault { expected: words.into(), ..Fault::default() }
     }
 
+    /// How it failed.
+    pub fn symptom(self, symptom: Symptom) -> Fault {
+        Fault { symptom, ..self }
+    }
+
     /// These bytes came instead.
-    pub fn came(self, bytes: impl Into<Vec<u8>>) -> Fault {
-        Fault { came: Some(Came { bytes: bytes.into(), wrong_at: None }), ..self }
+    pub fn came(mut self, bytes: impl AsRef<[u8]>) -> Fault {
+        self.came.push(shown(bytes.as_ref()));
+        self
     }
 
     /// These bytes came instead, and the first wrong one stands at `at`.
-    pub fn came_wrong_at(self, bytes: impl Into<Vec<u8>>, at: usize) -> Fault {
-        Fault { came: Some(Came { bytes: bytes.into(), wrong_at: Some(at) }), ..self }
+    pub fn came_wrong_at(mut self, bytes: impl AsRef<[u8]>, at: usize) -> Fault {
+        self.came.extend(with_caret(bytes.as_ref(), at));
+        self
+    }
+
+    /// This was seen instead.
+    pub fn saw(mut self, words: impl Into<String>) -> Fault {
+        self.came.push(words.into());
+        self
     }
 
     /// What is probably wrong.
@@ -214,8 +259,8 @@ impl Fault {
 impl Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "expected: {}", self.expected)?;
-        if let Some(came) = &self.came {
-            write!(f, "\n  came: {}", came.lines().join("\n        "))?;
+        if !self.came.is_empty() {
+            write!(f, "\n  came: {}", self.came.join("\n        "))?;
         }
         for (name, text) in [("cause", &self.cause), ("repeat", &self.repeat)] {
             if !text.is_empty() {
@@ -229,52 +274,68 @@ impl Display for Fault {
 impl std::error::Error for Fault {}
 
 /// Adds to a failure what only the check knows that called for the answer.
-pub trait Explain {
-    /// Names the likely cause, and the command that shows the same by hand.
+pub trait Explain: Sized {
+    /// Changes the fault, if there is one.
     #[must_use]
-    fn explain(self, cause: &str, repeat: &str) -> Self;
+    fn but(self, change: impl FnOnce(Fault) -> Fault) -> Self;
+
+    /// Names the likely cause, if it failed in one of these ways.
+    #[must_use]
+    fn because(self, symptoms: &[Symptom], cause: &str) -> Self {
+        self.but(|fault| if symptoms.contains(&fault.symptom) { fault.cause(cause) } else { fault })
+    }
+
+    /// Says what the check as a whole waited for.
+    #[must_use]
+    fn expecting(self, words: &str) -> Self {
+        self.but(|fault| Fault { expected: words.to_owned(), ..fault })
+    }
 }
 
 impl<T> Explain for Result<T, Failure> {
-    fn explain(self, cause: &str, repeat: &str) -> Self {
+    fn but(self, change: impl FnOnce(Fault) -> Fault) -> Self {
         self.map_err(|failure| match failure.downcast::<Fault>() {
-            Ok(mut fault) => {
-                fault.cause = cause.to_owned();
-                fault.repeat = repeat.to_owned();
-                fault as Failure
-            }
+            Ok(fault) => change(*fault).into(),
             Err(other) => other,
         })
     }
 }
 
-impl Came {
-    /// The bytes with escapes, and a caret below the first wrong one.
-    pub fn lines(&self) -> Vec<String> {
-        const BEFORE: usize = 30;
-        const SHOWN: usize = 160;
-        if self.bytes.is_empty() && self.wrong_at.is_none() {
-            return vec!["nothing".to_owned()];
-        }
-        let Some(at) = self.wrong_at else {
-            let shown = self.bytes[..self.bytes.len().min(SHOWN)].escape_ascii();
-            let more = self.bytes.len().saturating_sub(SHOWN);
-            let more = if more > 0 { format!("  ({more} more bytes)") } else { String::new() };
-            return vec![format!("{shown}{more}")];
-        };
-        let at = at.min(self.bytes.len());
-        let from = at.saturating_sub(BEFORE);
-        let to = (at + BEFORE).min(self.bytes.len());
-        let before =
-            format!("{}{}", if from > 0 { "..." } else { "" }, self.bytes[from..at].escape_ascii());
-        let after = self.bytes[at..to].escape_ascii();
-        let dots = if to < self.bytes.len() { "..." } else { "" };
-        let end = if at == self.bytes.len() { "(the end)" } else { "" };
-        vec![
-            format!("{before}{after}{dots}{end}"),
-            format!("{}^ byte {at}", " ".repeat(before.chars().count())),
-        ]
+/// The beginning of some bytes, with escapes.
+fn shown(bytes: &[u8]) -> String {
+    const SHOWN: usize = 160;
+    if bytes.is_empty() {
+        return "nothing".to_owned();
     }
+    let left = bytes.len().saturating_sub(SHOWN);
+    let more = if left > 0 { format!("  ({} more)", counted(left, "byte")) } else { String::new() };
+    format!("{}{more}", bytes[..bytes.len() - left].escape_ascii())
+}
+
+/// The bytes around the one at `at` with escapes, and a caret below it.
+fn with_caret(bytes: &[u8], at: usize) -> [String; 2] {
+    const BEFORE: usize = 30;
+    let at = at.min(bytes.len());
+    let from = at.saturating_sub(BEFORE);
+    let to = (at + BEFORE).min(bytes.len());
+    let before = format!("{}{}", if from > 0 { "..." } else { "" }, bytes[from..at].escape_ascii());
+    let after = bytes[at..to].escape_ascii();
+    let dots = if to < bytes.len() { "..." } else { "" };
+    let end = if at == bytes.len() { "(the end)" } else { "" };
+    [
+        format!("{before}{after}{dots}{end}"),
+        format!("{}^ byte {at}", " ".repeat(before.chars().count())),
+    ]
+}
+
+/// A number with what it counts: `1 byte`, `2 bytes`.
+pub fn counted(number: usize, what: &str) -> String {
+    let plural = match what {
+        _ if number == 1 => "",
+        "process" => "es",
+        _ => "s",
+    };
+    format!("{number} {what}{plural}")
 }
 
 /// Where two texts differ first; `None` if they are the same.
@@ -312,15 +373,14 @@ mod tests {
     #[test]
     fn the_caret_stands_below_the_first_wrong_byte() {
         let came = b"HTTP/1.1 200 OK\r\n\r\nabcdef!";
-        let lines = Came { bytes: came.to_vec(), wrong_at: Some(came.len() - 1) }.lines();
+        let lines = with_caret(came, came.len() - 1);
         let caret = lines[1].find('^').unwrap();
         assert_eq!(&lines[0][caret..=caret], "!");
     }
 
     #[test]
     fn a_caret_behind_the_last_byte_says_that_it_is_the_end() {
-        let lines = Came { bytes: b"abc".to_vec(), wrong_at: Some(3) }.lines();
-        assert_eq!(lines, ["abc(the end)", "   ^ byte 3"]);
+        assert_eq!(with_caret(b"abc", 3), ["abc(the end)", "   ^ byte 3"]);
     }
 
     #[test]

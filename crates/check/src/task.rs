@@ -6,16 +6,18 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::checks::{CHECKS, Check, Layer, Level};
 use crate::exercises::{EXERCISES, Exercise};
+use crate::processes::{Process, family};
 use crate::report::{CheckResult, Report};
-use crate::scene::Scene;
+use crate::scene::{Recorder, Scene};
 use crate::server::free_port;
-use crate::story::{Explanation, Fault, Story};
+use crate::story::{Deed, Explain, Explanation, Fault, Story};
 use crate::wire::{Applies, Case, cases};
-use crate::{Failure, Fixture, STEPS, Server, Site, Step, cargo};
+use crate::{Failure, Fixture, STEPS, Server, Site, Step, cargo, temporary_folder};
 
 /// A step or an exercise.
 #[derive(Clone, Copy, Debug)]
@@ -27,14 +29,19 @@ pub enum Task {
 }
 
 impl Task {
-    /// The task of a name: `step05`, `step05-threads`, `05`, or `05a`.
+    /// The task of a name: `step05`, `step05-threads`, `05`, `step5` or `5`; `05a`, `5a` or `exercise-05a`.
     ///
     /// # Errors
     /// Nothing has this name; says what there is.
     pub fn of(name: &str) -> Result<Task, Failure> {
-        let step =
-            STEPS.into_iter().find(|step| [step.name, step.short(), step.number()].contains(&name));
-        step.map(Task::Step).or_else(|| Exercise::of(name).map(Task::Exercise)).ok_or_else(|| {
+        let lower = name.to_lowercase();
+        let bare = ["step", "exercise-"].iter().find_map(|prefix| lower.strip_prefix(prefix));
+        let short = bare.unwrap_or(&lower);
+        let digits = short.trim_end_matches(char::is_alphabetic);
+        let number = format!("{digits:0>2}{}", &short[digits.len()..]);
+        let step = STEPS.into_iter().find(|step| step.number() == number || step.name == lower);
+        let task = step.map(Task::Step).or_else(|| Exercise::of(&number).map(Task::Exercise));
+        task.ok_or_else(|| {
             format!(
                 "there is no '{name}'; type step01 to step09, an exercise such as 05a, or --list"
             )
@@ -54,6 +61,11 @@ impl Task {
             Task::Step(step) => step.short(),
             Task::Exercise(exercise) => exercise.id,
         }
+    }
+
+    /// Whether this is an exercise, and the check with this name is the one made for it.
+    pub fn is_about(&self, name: &str) -> bool {
+        matches!(self, Task::Exercise(exercise) if exercise.own == name)
     }
 
     /// The step whose checks apply.
@@ -111,10 +123,13 @@ impl Task {
     /// It does not compile.
     pub fn build(&self, workspace: &Path) -> Result<Vec<OsString>, Failure> {
         let program = match self {
-            Task::Step(step) => cargo::program(&workspace.join("Cargo.toml"), step.name)?,
+            Task::Step(step) => {
+                cargo::program(&workspace.join("Cargo.toml"), step.name, Stdio::inherit())?
+            }
             Task::Exercise(exercise) => cargo::program(
                 &workspace.join("exercises/Cargo.toml"),
                 &format!("exercise-{}", exercise.id),
+                Stdio::inherit(),
             )?,
         };
         self.words(program)
@@ -184,7 +199,7 @@ impl Subject {
             );
         }
         let site = Site::new(settings.seed);
-        let folder = tempfile::tempdir()?;
+        let folder = temporary_folder()?;
         let root = site.write(folder.path())?;
         fs::write(folder.path().join("answer.txt"), site.typed_answer())?;
         Ok(Subject { task, step, command, settings, site, folder, root })
@@ -214,8 +229,9 @@ impl Subject {
                 None => word.clone(),
             });
             let mut command = Command::new(words.next().ok_or("there is no command")?);
-            // Python keeps what it prints in a buffer unless it prints to a terminal.
-            command.args(words).env("PYTHONUNBUFFERED", "1");
+            // Python keeps what it prints in a buffer unless it prints to a terminal. And what a server
+            // says at its end is what a failure shows: a panic, not a page of where it came from.
+            command.args(words).env("PYTHONUNBUFFERED", "1").env("RUST_BACKTRACE", "0");
             if self.step.number() == "01" {
                 command.stdin(File::open(self.folder.path().join("answer.txt"))?);
             } else {
@@ -247,13 +263,14 @@ impl Subject {
                 None => self.start(&self.root),
             };
             let (outcome, story) = match server {
-                Err(failure) => (Err(failure), Story::begin()),
+                Err(failure) => (Err(failure), self.vain_start()),
                 Ok(mut server) => {
                     let mut scene =
                         Scene::new(&mut server, &self.site, self.step, Rc::clone(&leaves_open));
                     let outcome = (check.run)(&mut scene);
-                    let story = scene.story();
-                    let outcome = self.also_alive(outcome, &mut server);
+                    let (story, repeat) = (scene.story(), scene.repeat());
+                    let outcome =
+                        also_alive(outcome, &mut server).but(|fault| fault.repeat(repeat));
                     running = outcome.is_ok().then_some(server);
                     (outcome, story)
                 }
@@ -261,10 +278,11 @@ impl Subject {
             let result = CheckResult {
                 name: check.name.to_owned(),
                 layer: check.layer.to_string(),
-                is_own: self.is_own(check.name),
+                is_own: self.task.is_about(check.name),
                 seconds: begin.elapsed().as_secs_f64(),
                 failure: outcome.err().map(|failure| {
-                    let mut told = self.explain(failure, &story, check.read(&self.step));
+                    let root = format!("{}/site", self.site.again());
+                    let mut told = self.explain(failure, &story, &root, check.read(&self.step));
                     if check.layer == Layer::Concurrency {
                         told.timeline = story.timeline();
                     }
@@ -278,63 +296,65 @@ impl Subject {
         if self.settings.is_strict {
             self.run_wire_suite(&mut results, &mut tell)?;
         }
-        Ok(Report {
+        Ok(self.report(results, begin.elapsed().as_secs_f64()))
+    }
+
+    /// The report on checks that took so many seconds.
+    pub fn report(&self, checks: Vec<CheckResult>, seconds: f64) -> Report {
+        Report {
             task: self.task.name().to_owned(),
             level: if self.settings.is_strict { "strict" } else { "core" }.to_owned(),
             seed: self.settings.seed,
             command: self.typed("{port}", "{root}"),
-            seconds: begin.elapsed().as_secs_f64(),
-            checks: results,
-        })
-    }
-
-    fn is_own(&self, name: &str) -> bool {
-        matches!(self.task, Task::Exercise(exercise) if exercise.own == name)
-    }
-
-    /// A check that its server did not survive has failed, whatever it saw.
-    fn also_alive(&self, outcome: Result<(), Failure>, server: &mut Server) -> Result<(), Failure> {
-        if server.is_alive() {
-            return outcome;
-        }
-        let status = server.wait(std::time::Duration::from_secs(1))?.0;
-        let log = server.log();
-        let last_words: Vec<&str> = log.lines().rev().take(4).collect();
-        let cause = format!(
-            "the server has ended ({status}). Its last words:\n{}",
-            last_words.into_iter().rev().collect::<Vec<_>>().join("\n")
-        );
-        match outcome.map_err(|failure| failure.downcast::<Fault>()) {
-            Err(Ok(fault)) => fault.cause(cause).fail(),
-            _ => Fault::expected("the server is still there afterwards").cause(cause).fail(),
+            seconds,
+            checks,
         }
     }
 
-    fn explain(&self, failure: Failure, story: &Story, read: String) -> Explanation {
+    /// What was done for a check whose server did not start.
+    fn vain_start(&self) -> Story {
+        let mut story = Story::begin();
+        story.add(0, Deed::Aside, format!("starts {}", self.typed("{port}", "{root}")));
+        story
+    }
+
+    fn explain(&self, failure: Failure, story: &Story, root: &str, read: String) -> Explanation {
         let fault = match failure.downcast::<Fault>() {
             Ok(fault) => *fault,
-            Err(other) => {
-                Fault::expected("a server that can be talked to").cause(other.to_string())
-            }
+            Err(other) => Fault::expected("a server that starts and can be talked to")
+                .saw("none")
+                .cause(other.to_string()),
         };
-        let mut repeat = Vec::new();
-        if !fault.repeat.is_empty() {
-            if self.step.serves_files {
-                let seed = self.settings.seed;
-                repeat.push(format!("cargo run -p check -- site again --seed {seed}"));
-            }
-            repeat.push(format!("{} & SERVER=$!; sleep 1", self.typed("8080", "again/site")));
-            repeat.push(fault.repeat);
-        }
+        let Fault { expected, came, cause, repeat, .. } = fault;
         Explanation {
             done: story.lines(),
             timeline: Vec::new(),
-            came: fault.came.map(|came| came.lines()).unwrap_or_default(),
-            expected: fault.expected,
-            cause: fault.cause,
-            repeat,
+            came,
+            expected,
+            cause,
+            repeat: self.by_hand(root, repeat),
             read,
         }
+    }
+
+    /// The site, the server on port 8080, a command that shows what is wrong, and the end of the server.
+    fn by_hand(&self, root: &str, command: String) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.step.serves_files {
+            let (again, seed) = (self.site.again(), self.settings.seed);
+            lines.push(format!("cargo run -p check -- site {again} --seed {seed}"));
+        }
+        let mut server = self.typed("8080", root);
+        if self.step.number() == "01" {
+            let typed = r"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi\n";
+            server = format!("printf '{typed}' | {server}");
+        }
+        lines.push(format!(
+            "{server} & SERVER=$!; until ss -tln | grep -q :8080; do sleep 0.1; done"
+        ));
+        lines.extend(command.lines().map(str::to_owned));
+        lines.push("kill $SERVER".to_owned());
+        lines
     }
 
     /// The wire suite asks about a site of its own.
@@ -348,6 +368,7 @@ impl Subject {
             return Ok(());
         }
         let fixture = Fixture::new()?;
+        let root = format!("{}/wire/site", self.site.again());
         let mut running = None;
         for (group, case) in cases {
             let begin = Instant::now();
@@ -355,26 +376,77 @@ impl Subject {
                 Some(server) => Ok(server),
                 None => self.start(&fixture.root()),
             };
-            let outcome = server.and_then(|mut server| {
-                let outcome = case.run(&server, self.step.number() == "02");
-                let outcome = self.also_alive(outcome, &mut server);
-                running = outcome.is_ok().then_some(server);
-                outcome
-            });
+            let story = Recorder::default();
+            let outcome = match server {
+                Err(failure) => {
+                    story.replace(self.vain_start());
+                    Err(failure)
+                }
+                Ok(mut server) => {
+                    let outcome = case.run_recorded(&server, self.step.number() == "02", &story);
+                    let outcome = also_alive(outcome, &mut server).but(|fault| {
+                        if fault.repeat.is_empty() { fault.repeat(case.repeat()) } else { fault }
+                    });
+                    running = outcome.is_ok().then_some(server);
+                    outcome
+                }
+            };
             let result = CheckResult {
                 name: format!("{group}: {}", case.name),
                 layer: Layer::Wire.to_string(),
                 is_own: false,
                 seconds: begin.elapsed().as_secs_f64(),
                 failure: outcome.err().map(|failure| {
-                    let mut told = self.explain(failure, &Story::begin(), case.rule.clone());
-                    told.done = vec!["sends the bytes of the last command below".to_owned()];
-                    told
+                    self.explain(failure, &story.borrow(), &root, case.read(&self.step))
                 }),
             };
             tell(&result);
             results.push(result);
         }
         Ok(())
+    }
+}
+
+/// A check that its server did not survive has failed, whatever it saw.
+fn also_alive(outcome: Result<(), Failure>, server: &mut Server) -> Result<(), Failure> {
+    const LINES: usize = 6;
+    if outcome.is_err() {
+        wait_for_what_ends(server);
+    }
+    if server.is_alive() {
+        return outcome;
+    }
+    let status = server.wait(Duration::from_secs(30))?.0;
+    let log = server.log();
+    let lines: Vec<&str> = log.trim_end().lines().collect();
+    let last_words = lines[lines.len().saturating_sub(LINES)..].join("\n");
+    let cause = if last_words.is_empty() {
+        format!("the server has ended ({status}). It printed nothing")
+    } else {
+        format!("the server has ended ({status}). Its last words:\n{last_words}")
+    };
+    let fault = match outcome.map_err(|failure| failure.downcast::<Fault>()) {
+        Err(Ok(fault)) => *fault,
+        _ => Fault::default().saw("its end"),
+    };
+    Fault { expected: "a server that is still there afterwards".to_owned(), cause, ..fault }.fail()
+}
+
+/// A process that ends closes its connections first, and its clients see that before it has gone. Waits
+/// until it has, or goes on: until all of it was found asleep a few times, or has used more processor
+/// time than an end takes.
+fn wait_for_what_ends(server: &mut Server) {
+    const LOOKS_ASLEEP: u32 = 3;
+    const TICKS: u64 = 50;
+    let ticks = |family: &[Process]| family.iter().map(|process| process.ticks).sum::<u64>();
+    let at_start = ticks(&family(server.pid()));
+    let mut asleep = 0;
+    while server.is_alive() && asleep < LOOKS_ASLEEP {
+        thread::park_timeout(Duration::from_millis(50));
+        let family = family(server.pid());
+        if ticks(&family) > at_start + TICKS {
+            return;
+        }
+        asleep += u32::from(!family.iter().any(Process::has_work));
     }
 }

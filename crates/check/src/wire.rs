@@ -5,17 +5,19 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::story::Fault;
-use crate::{Answer, Client, Failure, Server};
+use crate::checks::{HOW, read};
+use crate::scene::{RecordedClient, Recorder};
+use crate::story::{Explain, Fault, Symptom, counted, first_difference};
+use crate::{Answer, Failure, Server, Step};
 
-/// The tables, with the name of each group.
-const GROUPS: [(&str, &str); 6] = [
-    ("request line", include_str!("../wire/request-line.toml")),
-    ("headers", include_str!("../wire/headers.toml")),
-    ("framing", include_str!("../wire/framing.toml")),
-    ("keep-alive", include_str!("../wire/keep-alive.toml")),
-    ("files", include_str!("../wire/files.toml")),
-    ("conditional and range", include_str!("../wire/conditional-and-range.toml")),
+/// The tables, with the name of each group and the chapter that is about it.
+const GROUPS: [(&str, &str, &str); 6] = [
+    ("request line", "02", include_str!("../wire/request-line.toml")),
+    ("headers", "02", include_str!("../wire/headers.toml")),
+    ("framing", "08", include_str!("../wire/framing.toml")),
+    ("keep-alive", "08", include_str!("../wire/keep-alive.toml")),
+    ("files", "03", include_str!("../wire/files.toml")),
+    ("conditional and range", "03", include_str!("../wire/conditional-and-range.toml")),
 ];
 
 /// What a server must have learned for a case to apply to it.
@@ -68,6 +70,8 @@ pub struct Case {
     body_length: Option<usize>,
     step02: Option<Vec<String>>,
     step02_sends: Option<usize>,
+    #[serde(skip)]
+    chapter: &'static str,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -92,9 +96,9 @@ impl Sends {
 /// A table is not well formed; says which and where.
 pub fn cases() -> Result<Vec<(&'static str, Case)>, Failure> {
     let mut cases = Vec::new();
-    for (name, text) in GROUPS {
+    for (name, chapter, text) in GROUPS {
         let group: Group = toml::from_str(text).map_err(|error| format!("{name}: {error}"))?;
-        cases.extend(group.case.into_iter().map(|case| (name, case)));
+        cases.extend(group.case.into_iter().map(|case| (name, Case { chapter, ..case })));
     }
     Ok(cases)
 }
@@ -112,104 +116,186 @@ impl Case {
     /// `is_step02` picks what the smallest server answers instead, where the case says so.
     ///
     /// # Errors
-    /// What came back is not what must; says what was sent, what came and how to repeat it.
+    /// What came back is not what must; says what came and how to repeat it.
     pub fn run(&self, server: &Server, is_step02: bool) -> Result<(), Failure> {
+        self.run_recorded(server, is_step02, &Recorder::default())
+    }
+
+    /// As [`Case::run`], and writes down what is done.
+    ///
+    /// # Errors
+    /// As [`Case::run`].
+    pub fn run_recorded(
+        &self,
+        server: &Server,
+        is_step02: bool,
+        story: &Recorder,
+    ) -> Result<(), Failure> {
         let limit = self.step02_sends.filter(|_| is_step02).unwrap_or(usize::MAX);
         for send in self.send.all().iter().take(limit) {
-            self.run_one(server, &unescape(send)?, is_step02).map_err(|why| {
-                let (ip, port) = (server.address().ip(), server.address().port());
-                Fault::expected(format!("{}, by {}", self.expectation(is_step02), self.rule))
-                    .cause(why.to_string())
-                    .repeat(format!("printf '{}' | nc -N {ip} {port}", for_printf(send)))
+            let mut client = RecordedClient::connect(server, story)?;
+            client.send(unescape(send)?);
+            let repeat = self.by_hand(send)?;
+            self.judge(&mut client, is_step02).but(|fault| Fault {
+                expected: format!("{}\nthe rule: {}", fault.expected, self.rule),
+                cause: if fault.cause.is_empty() {
+                    format!("this is special about the request: {}", self.name)
+                } else {
+                    fault.cause
+                },
+                repeat,
+                ..fault
             })?;
         }
         Ok(())
     }
 
-    /// What must come back, in short.
-    fn expectation(&self, is_step02: bool) -> String {
-        let answers = self.step02.as_ref().filter(|_| is_step02).unwrap_or(&self.answers);
-        let end = if self.closes { " and the end of the connection" } else { "" };
-        format!("\"{}\" is answered with {}{end}", self.name, answers.join(", then "))
+    /// The chapter and heading to read when a step fails.
+    pub fn read(&self, step: &Step) -> String {
+        read(step, self.chapter, HOW)
     }
 
-    fn run_one(&self, server: &Server, bytes: &[u8], is_step02: bool) -> Result<(), Failure> {
-        let mut client = server.connect()?;
-        // A server may answer and close before it has read everything: that is judged below.
-        let _ = client.send(bytes);
+    /// The command that sends the last of the requests.
+    pub fn repeat(&self) -> String {
+        self.send.all().last().and_then(|send| self.by_hand(send).ok()).unwrap_or_default()
+    }
+
+    /// The command that sends these bytes. Where the server must close the connection by itself, it is
+    /// not told that nothing more comes.
+    fn by_hand(&self, send: &str) -> Result<String, Failure> {
+        let end = if self.closes { "" } else { "-N " };
+        Ok(format!("{} | nc {end}-w 5 127.0.0.1 8080", for_shell(send)?))
+    }
+
+    fn judge(&self, client: &mut RecordedClient, is_step02: bool) -> Result<(), Failure> {
         let expected = self.step02.as_ref().filter(|_| is_step02).unwrap_or(&self.answers);
-        let mut answers = Vec::new();
+        let mut first = None;
         for (number, statuses) in expected.iter().enumerate() {
+            let start = client.received().len() - client.rest().len();
+            let wanted = match expected.len() {
+                1 => format!("an answer with status {statuses}"),
+                count => format!("answer {} of {count} with status {statuses}", number + 1),
+            };
             let is_head = self.head && number == 0;
-            let answer = if is_head { client.answer_to_head()? } else { client.answer()? };
+            let answer = if is_head { client.answer_to_head() } else { client.answer() };
+            let answer = answer.expecting(&wanted)?;
+            let came = &client.received()[start..];
             if answer.minor_version != 1 {
-                return Err("the answer is not HTTP/1.1".into());
+                return Fault::expected("an answer that begins with HTTP/1.1")
+                    .came_wrong_at(came, "HTTP/1.".len())
+                    .fail();
             }
-            let is_right = statuses.split(" or ").any(|status| status == answer.status.to_string());
-            if !is_right {
-                return Err(format!(
-                    "answer {} is {}, wanted {statuses}",
-                    number + 1,
-                    answer.status
-                )
-                .into());
+            if !statuses.split(" or ").any(|status| status == answer.status.to_string()) {
+                return Fault::expected(wanted)
+                    .came_wrong_at(came, "HTTP/1.1 ".len())
+                    .symptom(Symptom::Status)
+                    .fail();
             }
-            answers.push(answer);
+            first.get_or_insert(answer);
         }
         if !self.closes {
             // Saying that nothing more comes makes a server close, and show whether it had more.
-            let _ = client.finish();
+            client.finish();
         }
-        self.judge_rest(&mut client)?;
-        match answers.first() {
-            Some(first) if !is_step02 => self.judge_first(first),
+        let ends = client.sees_the_end();
+        let rest = client.rest();
+        if !rest.is_empty() {
+            let at = client.received().len() - rest.len();
+            return Fault::expected("nothing more behind the last answer")
+                .saw(format!("{} more", counted(rest.len(), "byte")))
+                .came_wrong_at(client.received(), at)
+                .fail();
+        }
+        if !ends {
+            return Fault::expected("the end of the connection behind the last answer")
+                .saw("the connection stays open")
+                .symptom(Symptom::Silent)
+                .fail();
+        }
+        match first {
+            Some(first) if !is_step02 => self.judge_first(&first),
             _ => Ok(()),
         }
     }
 
-    fn judge_rest(&self, client: &mut Client) -> Result<(), Failure> {
-        let rest = client.read_to_end()?;
-        if rest.is_empty() {
-            return Ok(());
-        }
-        let shown = rest[..rest.len().min(200)].escape_ascii();
-        Err(format!("{} bytes came after the last answer: {shown}", rest.len()).into())
-    }
-
     fn judge_first(&self, answer: &Answer) -> Result<(), Failure> {
+        let seen = |name: &str| match answer.field(name) {
+            Some(value) => format!("{name}: {value}"),
+            None => format!("no {name} field"),
+        };
         for (name, value) in &self.fields {
             if answer.field(name) != Some(value) {
-                return Err(format!("{name} is {:?}, wanted {value:?}", answer.field(name)).into());
+                return Fault::expected(format!("{name}: {value}")).saw(seen(name)).fail();
             }
         }
         if let Some(name) = self.present.iter().find(|name| answer.field(name).is_none()) {
-            return Err(format!("there is no {name} field").into());
+            return Fault::expected(format!("a {name} field")).saw(seen(name)).fail();
         }
         if let Some(name) = self.absent.iter().find(|name| answer.field(name).is_some()) {
-            return Err(format!("there is a {name} field: {:?}", answer.field(name)).into());
+            return Fault::expected(format!("no {name} field")).saw(seen(name)).fail();
         }
         if let Some(text) = &self.lacks
-            && String::from_utf8_lossy(&answer.body).contains(text.as_str())
+            && let Some(at) =
+                answer.body.windows(text.len()).position(|part| part == text.as_bytes())
         {
-            return Err(format!("the body has {text:?} in it").into());
+            return Fault::expected(format!("a body without {text:?}"))
+                .came_wrong_at(&answer.body, at)
+                .fail();
         }
         if let Some(length) = self.body_length
             && answer.body.len() != length
         {
-            return Err(format!("the body has {} bytes, wanted {length}", answer.body.len()).into());
+            return Fault::expected(format!("a body of {}", counted(length, "byte")))
+                .saw(format!("a body of {}", counted(answer.body.len(), "byte")))
+                .fail();
         }
         if let Some(body) = &self.body
-            && answer.body != unescape(body)?
+            && let Some(at) = first_difference(&answer.body, &unescape(body)?)
         {
-            return Err(format!("the body is {}, wanted {body}", answer.body.escape_ascii()).into());
+            return Fault::expected(format!("the body {body}"))
+                .came_wrong_at(&answer.body, at)
+                .fail();
         }
         Ok(())
     }
 }
 
-/// Turns the notation of the tables into bytes: `\r \n \t \\ \xNN`, and `\{text*number}` for a text
-/// that is repeated.
+/// The parts of a text in the notation of the tables, each with how often it comes: `\{text*number}`
+/// stands for a text that is repeated.
+fn parts(text: &str) -> Result<Vec<(&str, usize)>, Failure> {
+    let mut parts = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    while let Some(found) = text[at..].find('\\') {
+        let escape = at + found;
+        if !text[escape..].starts_with("\\{") {
+            // What follows the backslash is part of the escape, also if it is another backslash.
+            at = escape + 1 + text[escape + 1..].chars().next().map_or(0, char::len_utf8);
+            continue;
+        }
+        let wrong =
+            || format!("not an escape: {}", text[escape..].chars().take(9).collect::<String>());
+        let (inside, _) = text[escape + 2..].split_once('}').ok_or_else(wrong)?;
+        let (repeated, count) = inside.rsplit_once('*').ok_or_else(wrong)?;
+        parts.push((&text[start..escape], 1));
+        parts.push((repeated, count.parse().map_err(|_| wrong())?));
+        at = escape + 2 + inside.len() + 1;
+        start = at;
+    }
+    parts.push((&text[start..], 1));
+    parts.retain(|(part, _)| !part.is_empty());
+    Ok(parts)
+}
+
+/// Turns the notation of the tables into bytes: [`parts`], and in them `\r \n \t \\ \xNN`.
 fn unescape(text: &str) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    for (part, count) in parts(text)? {
+        bytes.extend(unescape_part(part)?.repeat(count));
+    }
+    Ok(bytes)
+}
+
+fn unescape_part(text: &str) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let mut rest = text;
     while let Some((plain, escape)) = rest.split_once('\\') {
@@ -227,13 +313,6 @@ fn unescape(text: &str) -> Result<Vec<u8>, Failure> {
                 bytes.push(u8::from_str_radix(digits, 16).map_err(|_| wrong())?);
                 rest = &rest[2..];
             }
-            '{' => {
-                let (inside, after) = rest.split_once('}').ok_or_else(wrong)?;
-                let (repeated, count) = inside.rsplit_once('*').ok_or_else(wrong)?;
-                let count = count.parse().map_err(|_| wrong())?;
-                bytes.extend(unescape(repeated)?.repeat(count));
-                rest = after;
-            }
             _ => return Err(wrong().into()),
         }
     }
@@ -241,17 +320,29 @@ fn unescape(text: &str) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// The same bytes for the shell's printf, as long as they can be typed.
-fn for_printf(text: &str) -> String {
-    if text.contains("\\{") {
-        return format!("(repeat the part in braces) {text}");
-    }
-    text.replace('%', "%%").replace('\'', "\\x27")
+/// Commands for bash that write the same bytes. printf knows the escapes of the tables, and repeats its
+/// text for each of its arguments; `%.0s` takes one and shows nothing of it.
+fn for_shell(text: &str) -> Result<String, Failure> {
+    let commands: Vec<String> = parts(text)?
+        .into_iter()
+        .map(|(part, count)| {
+            let quoted = part.replace('%', "%%").replace('\'', "\\x27");
+            match count {
+                1 => format!("printf '{quoted}'"),
+                _ => format!("printf '{quoted}%.0s' $(seq {count})"),
+            }
+        })
+        .collect();
+    Ok(match &commands[..] {
+        [only] => only.clone(),
+        several => format!("({})", several.join("; ")),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::process::Command;
 
     use super::*;
 
@@ -263,6 +354,20 @@ mod tests {
         for (_, case) in &cases {
             assert!(!case.requests().unwrap().is_empty());
         }
+    }
+
+    #[test]
+    fn the_command_of_every_case_writes_its_bytes() {
+        let mut script = String::new();
+        let mut bytes = Vec::new();
+        for (_, case) in cases().unwrap() {
+            for send in case.send.all() {
+                script += &format!("{}\n", for_shell(send).unwrap());
+                bytes.extend(unescape(send).unwrap());
+            }
+        }
+        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+        assert_eq!(first_difference(&output.stdout, &bytes), None);
     }
 
     #[test]

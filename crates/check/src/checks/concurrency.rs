@@ -3,9 +3,10 @@
 
 use nix::sys::signal::Signal;
 
-use super::wire::judge_order;
+use super::wire::{judge_order, printf};
 use super::{Outcome, a_target};
 use crate::scene::{RecordedClient, Scene, get, get_and_stay};
+use crate::story::Symptom::{Ended, Silent};
 use crate::story::{Explain, Fault};
 
 /// A request that has begun, and nothing more.
@@ -14,7 +15,25 @@ const HALF: &str = "GET / HTTP/1.1\r\nHost: loc";
 /// The other half.
 const OTHER_HALF: &str = "alhost\r\nConnection: close\r\n\r\n";
 
-const SILENT_BY_HAND: &str = "sleep 60 | nc 127.0.0.1 8080 & curl -i http://127.0.0.1:8080/";
+/// The last client, by hand: it says something, and must be served at once.
+pub(super) fn served_at_once(scene: &Scene) -> &'static str {
+    if scene.step.number() == "07" {
+        "echo word | nc -N -w 5 127.0.0.1 8080  # word is printed at once"
+    } else {
+        "curl -i -m 5 http://127.0.0.1:8080/  # answered at once"
+    }
+}
+
+/// So many clients of whom each does this (commands whose output is sent) and then stays for half a
+/// minute, and behind them the one that must be served.
+pub(super) fn waiting_by_hand(scene: &Scene, count: usize, does: &str) -> String {
+    let waits = format!("({does}sleep 30) | nc -N 127.0.0.1 8080 > /dev/null &");
+    let last = served_at_once(scene);
+    match count {
+        1 => format!("{waits} sleep 1; {last}"),
+        _ => format!("(for i in $(seq {count}); do {waits} done); sleep 1; {last}"),
+    }
+}
 
 /// The client has its answer, or its word is printed.
 fn is_served(scene: &Scene, client: &mut RecordedClient, number: usize) -> Outcome {
@@ -41,14 +60,25 @@ fn word(scene: &Scene, client: &RecordedClient) -> String {
 }
 
 pub(super) fn eight(scene: &mut Scene) -> Outcome {
+    scene.by_hand(if scene.step.number() == "07" {
+        "(for i in $(seq 8); do (sleep 1; echo word $i) | nc -N 127.0.0.1 8080 & done; wait)  \
+         # eight words are printed"
+            .to_owned()
+    } else {
+        format!(
+            "(for i in $(seq 8); do (sleep 1; {}) | nc -w 5 127.0.0.1 8080 | head -n 1 & done; wait)  \
+             # eight times 200",
+            printf("GET", "/")
+        )
+    });
     let mut clients = scene.connect_many(8)?;
     for (number, client) in clients.iter_mut().enumerate() {
         asks(scene, client, number);
     }
     for (number, mut client) in clients.into_iter().enumerate() {
-        is_served(scene, &mut client, number).explain(
+        is_served(scene, &mut client, number).because(
+            &[Silent],
             "the server did not go on to the next client, or lost one that had to wait",
-            "for i in 1 2 3 4 5 6 7 8; do curl -s http://127.0.0.1:8080/ & done; wait",
         )?;
         // A server that reads on until its client has gone must see that it has.
         if scene.step.number() != "07" {
@@ -59,22 +89,24 @@ pub(super) fn eight(scene: &mut Scene) -> Outcome {
 }
 
 pub(super) fn leaves(scene: &mut Scene) -> Outcome {
+    scene.by_hand(format!("sleep 2 | nc -N 127.0.0.1 8080 & sleep 1; {}", served_at_once(scene)));
     let silent = scene.connect()?;
     let mut client = scene.connect()?;
     asks(scene, &mut client, 1);
     silent.leave();
-    is_served(scene, &mut client, 1).explain(
+    is_served(scene, &mut client, 1).because(
+        &[Silent],
         "a read of no bytes is the end of a connection, and the server did not notice",
-        "nc -N 127.0.0.1 8080 < /dev/null; curl -i http://127.0.0.1:8080/",
     )
 }
 
 pub(super) fn silent(scene: &mut Scene) -> Outcome {
+    scene.by_hand(waiting_by_hand(scene, 1, ""));
     let mut silent = scene.connect()?;
     let mut client = scene.connect()?;
     asks(scene, &mut client, 1);
     let cause = "the server waits for client 1 to say something, and meanwhile serves nobody else";
-    is_served(scene, &mut client, 1).explain(cause, SILENT_BY_HAND)?;
+    is_served(scene, &mut client, 1).because(&[Silent], cause)?;
     still_held(&mut silent, cause)
 }
 
@@ -83,23 +115,24 @@ fn still_held(waiting: &mut RecordedClient, cause: &str) -> Outcome {
     if !waiting.was_let_go() {
         return Ok(());
     }
-    Fault::expected(format!(
-        "an answer while client {} is still connected; the server let go of it first",
-        waiting.number
-    ))
-    .cause(cause)
-    .repeat(SILENT_BY_HAND)
-    .fail()
+    Fault::expected(format!("an answer while client {} is still connected", waiting.number))
+        .saw(format!("the server let go of client {} first", waiting.number))
+        .cause(cause)
+        .fail()
 }
 
 pub(super) fn dripping(scene: &mut Scene) -> Outcome {
+    scene.by_hand(format!(
+        "(for i in $(seq 30); do printf G; sleep 1; done) | nc -N 127.0.0.1 8080 > /dev/null & sleep 1; {}",
+        served_at_once(scene)
+    ));
     let request = get("/");
     let mut slow = scene.connect()?;
     for byte in &request.as_bytes()[..20] {
         slow.send([*byte]);
         let (target, file) = a_target(scene, 0);
         let cause = "the server reads on from client 1 until its request is complete, and serves nobody else meanwhile";
-        let reply = scene.ask(target).explain(cause, SILENT_BY_HAND)?;
+        let reply = scene.ask(target).because(&[Silent], cause)?;
         if let Some(file) = file {
             judge_order(&reply.whole(), Some(file), &scene.site.small_files())?;
         }
@@ -113,18 +146,24 @@ pub(super) fn dripping(scene: &mut Scene) -> Outcome {
 }
 
 pub(super) fn reverse(scene: &mut Scene) -> Outcome {
+    scene.by_hand(waiting_by_hand(scene, 7, ""));
     let mut clients = scene.connect_many(8)?;
     for (number, client) in clients.iter_mut().enumerate().rev() {
         asks(scene, client, number);
-        is_served(scene, client, number).explain(
-            "the clients that came earlier and have sent nothing yet are served first",
-            SILENT_BY_HAND,
+        is_served(scene, client, number).because(
+            &[Silent],
+            "the server waits for clients that came earlier and have sent nothing yet",
         )?;
     }
     Ok(())
 }
 
 pub(super) fn slow_reader(scene: &mut Scene) -> Outcome {
+    scene.by_hand(format!(
+        "curl -s -m 30 --limit-rate 10k -o /dev/null http://127.0.0.1:8080{} & sleep 1; {}",
+        scene.site.big.target,
+        served_at_once(scene)
+    ));
     let mut slow = scene.connect()?;
     slow.shrink_receive_buffer(64 * 1024)?;
     slow.send(get(&scene.site.big.target));
@@ -132,28 +171,32 @@ pub(super) fn slow_reader(scene: &mut Scene) -> Outcome {
     scene.aside("client 1 reads nothing more for now");
     let mut client = scene.connect()?;
     asks(scene, &mut client, 1);
-    let cause =
-        "the server waits until client 1 has taken its answer, and serves nobody else meanwhile";
-    is_served(scene, &mut client, 1).explain(
-        cause,
-        &format!("curl --limit-rate 10k -o /dev/null http://127.0.0.1:8080{} & curl -i http://127.0.0.1:8080/", scene.site.big.target),
+    is_served(scene, &mut client, 1).because(
+        &[Silent],
+        "the server waits until client 1 has taken its answer, and serves nobody else meanwhile",
     )
 }
 
 pub(super) fn between_requests(scene: &mut Scene) -> Outcome {
+    scene.by_hand(waiting_by_hand(scene, 1, "printf 'GET / HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n'; "));
     let page = &scene.site.page;
     let files = scene.site.small_files();
     let mut stays = scene.connect()?;
     stays.send(get_and_stay(&page.target));
     judge_order(&stays.answer()?, Some(page), &files)?;
-    scene.still_serves().explain(
+    scene.still_serves().because(
+        &[Silent],
         "the server waits for the next request of client 1, and serves nobody else meanwhile",
-        SILENT_BY_HAND,
     )?;
+    scene.by_hand(format!(
+        "(printf 'GET / HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n'; sleep 2; {}) | nc -w 5 127.0.0.1 8080 | grep -a HTTP/  \
+         # two answers",
+        printf("GET", "/")
+    ));
     stays.send(get_and_stay(&page.target));
-    let answer = stays.answer().explain(
+    let answer = stays.answer().because(
+        &[Ended],
         "the connection of client 1 was ended although it was not idle for long",
-        SILENT_BY_HAND,
     )?;
     judge_order(&answer, Some(page), &files)
 }
@@ -169,6 +212,7 @@ pub(super) fn three_hundred(scene: &mut Scene) -> Outcome {
 /// All but the last say half of what they want; the last must be served while they wait, and then the
 /// others, from the last to the first.
 fn many(scene: &mut Scene, count: usize) -> Outcome {
+    scene.by_hand(waiting_by_hand(scene, count - 1, "printf 'GET / HT'; "));
     let mut clients = scene.connect_many(count)?;
     if scene.step.number() == "07" {
         for client in clients.iter_mut().rev() {
@@ -179,10 +223,6 @@ fn many(scene: &mut Scene, count: usize) -> Outcome {
     for client in &mut clients[..count - 1] {
         client.send(HALF);
     }
-    let by_hand = format!(
-        "for i in $(seq {}); do sleep 60 | nc 127.0.0.1 8080 & done; curl -i http://127.0.0.1:8080/",
-        count - 1
-    );
     while let Some(mut client) = clients.pop() {
         let waiting = clients.len();
         client.send(if waiting == count - 1 { get("/") } else { OTHER_HALF.to_owned() });
@@ -190,13 +230,18 @@ fn many(scene: &mut Scene, count: usize) -> Outcome {
         client
             .answer()
             .and_then(|answer| judge_order(&answer, file, &scene.site.small_files()))
-            .explain(
-            &format!(
-                "{waiting} clients wait in the middle of a request, and nobody is left to serve \
-                     one more: a pool with too few workers, or one that serves in turn"
-            ),
-            &by_hand,
-        )?;
+            .because(
+                &[Silent],
+                &format!(
+                    "{} in the middle of a request, and nobody is left to serve one more: a pool \
+                     with too few workers, or one that serves in turn",
+                    if waiting == 1 {
+                        "1 client waits".to_owned()
+                    } else {
+                        format!("{waiting} clients wait")
+                    }
+                ),
+            )?;
         if let Some(first) = clients.first_mut()
             && first.was_let_go()
         {
@@ -213,6 +258,10 @@ fn many(scene: &mut Scene, count: usize) -> Outcome {
 /// the list hears all of them, in the order of the list. If the walk was stopped in the middle, it begins
 /// further down, and those above follow in the next walk: a rotation of the order.
 pub(super) fn nobody_is_skipped(scene: &mut Scene) -> Outcome {
+    scene.by_hand(
+        "(for i in 1 2 3 4; do (sleep 2; [ $i = 1 ] || (echo word $i; sleep 3)) | nc -N 127.0.0.1 8080 > /dev/null & sleep 0.2; done); \
+         kill -STOP $SERVER; sleep 3; kill -CONT $SERVER; sleep 2  # client 1 has gone; word 2, word 3, word 4 are printed in this order",
+    );
     for round in 0..3 {
         let mut clients = scene.connect_many(8)?;
         for client in &mut clients {
@@ -254,16 +303,14 @@ pub(super) fn nobody_is_skipped(scene: &mut Scene) -> Outcome {
             };
             let expected: Vec<usize> = (0..words.len()).collect();
             return Fault::expected(format!(
-                "all clients are heard in the round in which they spoke, in the order of the list: {}; \
-                 they were heard in this order: {}",
-                numbers(&expected),
-                numbers(&heard)
+                "all clients are heard in the round in which they spoke, in the order of the list: {}",
+                numbers(&expected)
             ))
+            .saw(format!("they were heard in this order: {}", numbers(&heard)))
             .cause(
                 "the list was changed while it was walked: when a client is removed, the next one moves \
                  to its place, and the walk goes on behind it",
             )
-            .repeat("nc 127.0.0.1 8080  # in three terminals: end the first while you type in the second")
             .fail();
         }
     }

@@ -1,12 +1,21 @@
 //! Clients that are slow, wrong or gone, and what they leave behind.
 
-use super::wire::{judge, judge_order};
+use super::wire::{compare, curl, judge, judge_order};
 use super::{Outcome, a_target};
+use crate::processes::Process;
 use crate::scene::{Scene, get};
-use crate::story::{Came, Explain, Fault};
+use crate::story::Symptom::{Ended, Silent, Status};
+use crate::story::{Explain, Fault, counted};
+
+/// The next client, by hand.
+const STILL_THERE: &str = "curl -i -m 5 http://127.0.0.1:8080/";
 
 pub(super) fn pieces(scene: &mut Scene) -> Outcome {
     let (target, file) = a_target(scene, 1);
+    scene.by_hand(format!(
+        "(printf 'GET {target} HT'; sleep 1; printf 'TP/1.1\\r\\nHost: h\\r\\nConnection: close\\r\\n\\r\\n') \
+         | nc -w 5 127.0.0.1 8080 | head -n 1  # 200"
+    ));
     let request = get(target);
     // In the middle of the request line, of a field, and of the empty line.
     for cut in [6, request.len() - 25, request.len() - 2] {
@@ -19,10 +28,10 @@ pub(super) fn pieces(scene: &mut Scene) -> Outcome {
         client
             .answer()
             .and_then(|answer| judge_order(&answer, file, &scene.site.small_files()))
-            .explain(
+            .because(
+                &[Silent, Ended, Status],
                 "the first read was taken for the whole request; a request ends with an empty line, in \
                  however many pieces it comes",
-                "(printf 'GET / HT'; sleep 1; printf 'TP/1.1\\r\\nHost: h\\r\\nConnection: close\\r\\n\\r\\n') | nc 127.0.0.1 8080",
             )?;
     }
     Ok(())
@@ -30,6 +39,9 @@ pub(super) fn pieces(scene: &mut Scene) -> Outcome {
 
 pub(super) fn long(scene: &mut Scene) -> Outcome {
     let (target, file) = a_target(scene, 1);
+    scene.by_hand(format!(
+        "curl -s -m 5 -o /dev/null -D - -H \"X-Long: $(head -c 7000 /dev/zero | tr '\\0' a)\" http://127.0.0.1:8080{target}"
+    ));
     let filler = "a".repeat(7000);
     let mut client = scene.connect()?;
     client.send(format!(
@@ -38,10 +50,10 @@ pub(super) fn long(scene: &mut Scene) -> Outcome {
     client
         .answer()
         .and_then(|answer| judge_order(&answer, file, &scene.site.small_files()))
-        .explain(
+        .because(
+            &[Silent, Ended, Status],
             "the request is longer than what one read brings, and nobody reads on until the empty line \
              (or, with epoll, until the read would block)",
-            "curl -i -H \"X-Long: $(head -c 7000 /dev/zero | tr '\\0' a)\" http://127.0.0.1:8080/",
         )
 }
 
@@ -55,36 +67,30 @@ pub(super) fn malformed(scene: &mut Scene) -> Outcome {
         b"\x16\x03\x01\x02\x00\x01\x00\xff\xfe\r\n\r\n",
         HALF,
     ] {
-        refuses(scene, bytes)?;
+        refuses(scene, bytes, &format!("printf '{}'", bytes.escape_ascii()))?;
     }
-    let by_hand = "printf 'BAD\\r\\n\\r\\n' | nc 127.0.0.1 8080; curl -i http://127.0.0.1:8080/";
-    scene.still_serves().explain("the server has not survived a request that is none", by_hand)
+    Ok(())
 }
 
 pub(super) fn endless(scene: &mut Scene) -> Outcome {
     let line = [b"GET /".to_vec(), b"a".repeat(100_000)].concat();
-    refuses(scene, &line)?;
-    let by_hand = "head -c 100000 /dev/zero | tr '\\0' a | nc -N 127.0.0.1 8080; curl -i http://127.0.0.1:8080/";
-    scene.still_serves().explain("the server has not survived a request line without end", by_hand)
+    refuses(scene, &line, "(printf 'GET /'; head -c 100000 /dev/zero | tr '\\0' a)")
 }
 
-/// Anything but a page is right: an error, or the end without a word.
-fn refuses(scene: &Scene, bytes: &[u8]) -> Outcome {
+/// Anything but a page is right: an error, or the end without a word. Then the next client is served.
+fn refuses(scene: &Scene, bytes: &[u8], sent_by: &str) -> Outcome {
+    scene.by_hand(format!("{sent_by} | nc -N -w 5 127.0.0.1 8080; {STILL_THERE}"));
     let mut client = scene.connect()?;
     client.send(bytes);
     let is_first_to_see = !scene.leaves_open.get();
-    let repeat = format!(
-        "printf '{}' | nc -N 127.0.0.1 8080",
-        bytes[..bytes.len().min(60)].escape_ascii().to_string().replace('%', "%%")
-    );
     if !client.drains(&scene.leaves_open) && is_first_to_see {
         return Fault::expected("a status such as 400 and the end of the connection")
             .came(client.received())
+            .saw("and the connection stays open")
             .cause(
                 "the client has said that it sends nothing more. The server has not read on until it saw that \
                  end, or it keeps a connection that has ended",
             )
-            .repeat(repeat)
             .fail();
     }
     // Step 02 needs no more of a request than its first line.
@@ -95,10 +101,12 @@ fn refuses(scene: &Scene, bytes: &[u8]) -> Outcome {
         return Fault::expected("no page, since this is not a request")
             .came(came)
             .cause("what was sent is not looked at closely enough")
-            .repeat(repeat)
             .fail();
     }
-    Ok(())
+    scene.still_serves().because(
+        &[Silent],
+        "the server still has to do with the client whose request was none, and serves nobody else",
+    )
 }
 
 pub(super) fn dot_dot(scene: &mut Scene) -> Outcome {
@@ -123,27 +131,31 @@ pub(super) fn encoded_dot_dot(scene: &mut Scene) -> Outcome {
 }
 
 fn stays_inside(scene: &Scene, targets: &[String]) -> Outcome {
+    const EXPECTED: &str = "an answer such as 404: the file lies beside the folder that is served";
     for target in targets {
-        let repeat = format!("curl -i --path-as-is http://127.0.0.1:8080{target}");
-        let reply = scene.ask(target).explain(
-            "a target that leads out of the folder needs an answer too, such as 404",
-            &repeat,
+        scene.by_hand(curl(target));
+        let reply = scene.ask(target).expecting(EXPECTED).because(
+            &[Silent, Ended],
+            "a target that leads out of the folder is not answered at all",
         )?;
         let secret = scene.site.secret.as_bytes();
         if let Some(at) = reply.all.windows(secret.len()).position(|part| part == secret) {
-            return Fault::expected("404: the file lies beside the folder that is served")
-                .came_wrong_at(&reply.all[..], at)
+            return Fault::expected(EXPECTED)
+                .came_wrong_at(&reply.all, at)
                 .cause(
                     "the target is joined to the folder as it comes, or is looked at before it is \
                      decoded; ask where the file really is, and refuse what is not below the folder",
                 )
-                .repeat(repeat)
                 .fail();
         }
         if reply.answer.status == 200 {
             return reply
-                .fault("404 for a target that leads out of the folder")
-                .repeat(repeat)
+                .fault(EXPECTED)
+                .symptom(Status)
+                .cause(
+                    "the file did not come, but the status says that it did: what is not there, or \
+                     not allowed, is answered with 200",
+                )
                 .fail();
         }
     }
@@ -152,6 +164,11 @@ fn stays_inside(scene: &Scene, targets: &[String]) -> Outcome {
 
 pub(super) fn disappearing(scene: &mut Scene) -> Outcome {
     let file = if scene.step.serves_files { &scene.site.big.target } else { "/" };
+    scene.by_hand(format!(
+        "nc -N 127.0.0.1 8080 < /dev/null; printf 'GET / HT' | nc -N 127.0.0.1 8080; \
+         timeout 0.1 curl -s -o /dev/null http://127.0.0.1:8080{file}; {}",
+        then_served(scene)
+    ));
     for number in 0..40 {
         let mut client = scene.connect()?;
         match number % 4 {
@@ -173,13 +190,27 @@ pub(super) fn disappearing(scene: &mut Scene) -> Outcome {
             }
         }
     }
-    scene.still_serves().explain(
-        "the error of one connection ended the server, or it still waits for a client that has gone",
-        "timeout 0.1 curl -s http://127.0.0.1:8080/ > /dev/null; curl -i http://127.0.0.1:8080/",
-    )
+    scene.still_serves().because(&[Silent], "the server still waits for a client that has gone")
+}
+
+/// Whether the next client is served, by hand.
+fn then_served(scene: &Scene) -> &'static str {
+    if scene.step.number() == "07" {
+        "echo word | nc -N 127.0.0.1 8080  # word is printed"
+    } else {
+        STILL_THERE
+    }
 }
 
 pub(super) fn resets(scene: &mut Scene) -> Outcome {
+    scene.by_hand(format!(
+        "python3 -c 'import socket as s, struct\n\
+         for i in range(1000):\n    \
+         c = s.create_connection((\"127.0.0.1\", 8080))\n    \
+         if i % 2 == 0: c.send(b\"GET / HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n\")\n    \
+         c.setsockopt(s.SOL_SOCKET, s.SO_LINGER, struct.pack(\"ii\", 1, 0)); c.close()'; {}",
+        then_served(scene)
+    ));
     for number in 0..1000 {
         let mut client = scene.connect()?;
         if number % 2 == 0 {
@@ -187,80 +218,91 @@ pub(super) fn resets(scene: &mut Scene) -> Outcome {
         }
         client.reset()?;
     }
-    scene.still_serves().explain("the error of one connection ended the server", "")
+    scene.still_serves().because(&[Silent], "the server still waits for a client that has gone")
 }
 
 pub(super) fn big_file(scene: &mut Scene) -> Outcome {
     let file = &scene.site.big;
+    scene.by_hand(compare(file, scene.site, "-m 60 --limit-rate 4M"));
     let mut client = scene.connect()?;
     client.shrink_receive_buffer(64 * 1024)?;
     client.send(get(&file.target));
     client.read_some();
     scene.aside("client 1 reads nothing for a while, so that the sockets fill up");
     scene.wait_until_idle(15);
-    let repeat =
-        format!("curl --limit-rate 2M -o big http://127.0.0.1:8080{}; wc -c big", file.target);
-    let cause = "a write takes what finds room and returns how many bytes that was; the rest was \
-                 never written (or the slow client was let go too early)";
-    let reply =
-        client.reply(&scene.leaves_open).map_err(|failure| brief(failure, cause, &repeat))?;
-    judge(&reply, file).map_err(|failure| brief(failure, cause, &repeat))
-}
-
-/// A fault that keeps only what is near the wrong byte of sixteen million.
-fn brief(failure: crate::Failure, cause: &str, repeat: &str) -> crate::Failure {
-    match failure.downcast::<Fault>() {
-        Ok(mut fault) => {
-            if let Some(Came { bytes, wrong_at: None }) = &mut fault.came {
-                bytes.truncate(200);
-            }
-            fault.cause(cause).repeat(repeat).into()
-        }
-        Err(other) => other,
-    }
+    client
+        .reply(&scene.leaves_open)
+        .and_then(|reply| judge(&reply, file, &scene.site.small_files()))
+        .because(
+            &[Silent, Ended],
+            "a write takes what finds room and returns how many bytes that was; the rest was never \
+             written (or the slow client was let go too early)",
+        )
 }
 
 /// Asks so many times, or says a word where nothing is answered, and goes.
 fn visits(scene: &Scene, count: usize) -> Outcome {
-    for _ in 0..count {
-        let mut client = scene.connect()?;
-        client.send(get("/"));
-        if scene.step.number() != "07" {
-            client.answer()?;
+    let does = if scene.step.number() == "07" { "says a word" } else { "has its answer" };
+    let text = match count {
+        1 => format!("a client comes, {does} and goes"),
+        _ => format!("{count} clients come one after the other; each {does} and goes"),
+    };
+    scene.in_one_line(&text, || {
+        for _ in 0..count {
+            let mut client = scene.connect()?;
+            client.send(get("/"));
+            if scene.step.number() != "07" {
+                client.answer()?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
+}
+
+/// So many visits by hand.
+fn visits_by_hand(scene: &Scene, count: usize) -> String {
+    let visit = if scene.step.number() == "07" {
+        "echo word | nc -N 127.0.0.1 8080"
+    } else {
+        "curl -s -m 5 -o /dev/null http://127.0.0.1:8080/"
+    };
+    format!("for i in $(seq {count}); do {visit}; done")
 }
 
 /// More descriptors than this are no accident when a hundred clients have come and gone.
 const FEW_DESCRIPTORS: usize = 20;
 
 pub(super) fn descriptors(scene: &mut Scene) -> Outcome {
-    let open =
-        |scene: &Scene| scene.family().iter().map(|process| process.descriptors()).sum::<usize>();
+    scene.by_hand(format!(
+        "ls /proc/$SERVER/fd | wc -l; {}; sleep 1; ls /proc/$SERVER/fd | wc -l  # about as many as before",
+        visits_by_hand(scene, 100)
+    ));
+    let open = |scene: &Scene| scene.family().iter().map(Process::descriptors).sum::<usize>();
     visits(scene, 20)?;
     scene.wait_until_idle(2);
     let before = open(scene);
+    scene.aside(format!("the server has {}", counted(before, "open descriptor")));
     visits(scene, 100)?;
     if scene.wait_for(|| open(scene) <= before + FEW_DESCRIPTORS) {
         return Ok(());
     }
-    Fault::expected(format!(
-        "about {before} open descriptors, as before; after 100 clients that have gone there are {}",
-        open(scene)
-    ))
-    .cause(
-        "the sockets or files of clients that have gone are not closed: a copy is kept, or the client stays \
-         in a list",
-    )
-    .repeat("for i in $(seq 100); do curl -s -o /dev/null http://127.0.0.1:8080/; done; ls /proc/$SERVER/fd | wc -l")
-    .fail()
+    Fault::expected(format!("about {} again, when the 100 have gone", counted(before, "open descriptor")))
+        .saw(counted(open(scene), "open descriptor"))
+        .cause(
+            "the sockets or files of clients that have gone are not closed: a copy is kept, or the client stays \
+             in a list",
+        )
+        .fail()
 }
 
 /// A server that asks for its ended children at the next client has one or two at any moment.
 const FEW_ZOMBIES: usize = 2;
 
 pub(super) fn zombies(scene: &mut Scene) -> Outcome {
+    scene.by_hand(format!(
+        "{}; sleep 1; ps --ppid $SERVER -o stat= | grep -c Z  # {FEW_ZOMBIES} or fewer",
+        visits_by_hand(scene, 40)
+    ));
     let zombies =
         |scene: &Scene| scene.family().iter().filter(|process| process.state == 'Z').count();
     visits(scene, 40)?;
@@ -271,13 +313,11 @@ pub(super) fn zombies(scene: &mut Scene) -> Outcome {
         }
         visits(scene, 1)?;
     }
-    Fault::expected(format!(
-        "no zombie; {} children have ended, and their parent has not asked how",
-        zombies(scene)
-    ))
-    .cause("the parent never calls wait: each ended child stays in the kernel's table of processes")
-    .repeat(
-        "for i in $(seq 40); do curl -s -o /dev/null http://127.0.0.1:8080/; done; ps --ppid $SERVER",
-    )
-    .fail()
+    Fault::expected("no zombie")
+        .saw(format!(
+            "{} that have ended, and whose parent has not asked how",
+            counted(zombies(scene), "process")
+        ))
+        .cause("the parent never calls wait: each ended child stays in the kernel's table of processes")
+        .fail()
 }
