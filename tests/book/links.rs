@@ -57,6 +57,28 @@ fn follow_one(page: &Chapter, link: &Link, root: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Compares the minutes that the front page gives for a chapter with what the chapter says itself.
+///
+/// # Errors
+/// They differ, or a chapter says nothing; names each.
+pub(crate) fn compare_minutes(front: &Chapter, chapters: &[Chapter]) -> Result<(), Failure> {
+    let row = Regex::new(r"^\| \[[^\]]*\]\(([^)]+)\) \|.*\| (\d+) \|$")?;
+    let says = Regex::new(r"(?m)^About (\d+) minutes")?;
+    let mut faults = Vec::new();
+    for (number, line) in (1..).zip(front.text.lines()) {
+        let Some(found) = row.captures(line) else { continue };
+        let chapter = chapters.iter().find(|chapter| chapter.file_name() == &found[1]);
+        let own = chapter.and_then(|chapter| says.captures(&chapter.text));
+        if own.as_ref().map(|own| &own[1]) != Some(&found[2]) {
+            let own = own.map_or("nothing".to_owned(), |own| own[1].to_owned());
+            faults.push(
+                front.at(number, format!("{} minutes, but {} says {own}", &found[2], &found[1])),
+            );
+        }
+    }
+    report(faults)
+}
+
 /// The anchors of a page's headings, as GitHub makes them.
 fn anchors(page: &Chapter) -> Vec<String> {
     let mut times: HashMap<String, usize> = HashMap::new();

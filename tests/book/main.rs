@@ -45,6 +45,7 @@ fn main() -> Result<(), Failure> {
     }
     trials.push(trial("links and anchors lead somewhere", links_lead_somewhere));
     trials.push(trial("SUMMARY.md lists every chapter once", contents_are_complete));
+    trials.push(trial("README.md gives each chapter's minutes", minutes_agree));
     trials.push(trial("every exercise is in one chapter", || {
         exercises::compare(&all_chapters()?, workspace())
     }));
@@ -135,6 +136,11 @@ fn links_lead_somewhere() -> Result<(), Failure> {
 fn contents_are_complete() -> Result<(), Failure> {
     let summary = Chapter::read(workspace(), "chapters/SUMMARY.md")?;
     links::compare_contents(&summary, &all_chapters()?)
+}
+
+fn minutes_agree() -> Result<(), Failure> {
+    let front = Chapter::read(workspace(), "chapters/README.md")?;
+    links::compare_minutes(&front, &all_chapters()?)
 }
 
 #[allow(clippy::print_stderr)]
