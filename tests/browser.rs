@@ -32,7 +32,7 @@ fn main() {
         let plain = "the gallery works without JavaScript (needs chromium)";
         trials.push(trial(step, plain, works_without_javascript));
     }
-    let mut arguments = tests::arguments();
+    let mut arguments = tests::arguments(4);
     if std::env::var_os("REWRITE").is_some_and(|value| value == "1") {
         // Nothing else may run while the times are taken that a chapter shows.
         arguments.test_threads = Some(1);

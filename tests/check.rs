@@ -61,7 +61,7 @@ const RIGHT: [(&str, &[&str]); 5] = [
 ];
 
 fn main() {
-    let arguments = tests::arguments();
+    let arguments = tests::arguments(8);
     let is_missing = Command::new("python3").arg("--version").output().is_err();
     let mut trials = Vec::new();
     let mut add = |name: String, run: Box<dyn FnOnce() -> Outcome + Send>| {

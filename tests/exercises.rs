@@ -16,7 +16,7 @@ use tests::{Verdict, check_command, ensure, repeatedly, verdict, workspace};
 type Outcome = Result<(), Failure>;
 
 fn main() {
-    let arguments = tests::arguments();
+    let arguments = tests::arguments(8);
     let mut trials = Vec::new();
     for exercise in EXERCISES {
         let mut add = |name: &str, run: fn(&Exercise) -> Outcome| {

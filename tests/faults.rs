@@ -46,7 +46,7 @@ fn main() {
             _ => {}
         }
     }
-    libtest_mimic::run(&tests::arguments(), trials).exit();
+    libtest_mimic::run(&tests::arguments(4), trials).exit();
 }
 
 /// A step whose system calls fail as `injections` say: strace's words, such as

@@ -31,7 +31,7 @@ fn main() {
     let trials = checks.into_iter().map(|(name, run)| {
         Trial::test(format!("lab: {name}"), move || run().map_err(|e| Failed::from(e.to_string())))
     });
-    libtest_mimic::run(&tests::arguments(), trials.collect()).exit();
+    libtest_mimic::run(&tests::arguments(4), trials.collect()).exit();
 }
 
 fn lab(arguments: &[&str]) -> Result<Command, Failure> {

@@ -26,7 +26,7 @@ fn main() {
         let own: &[Scenario] = if step.is_persistent { &PERSISTENT } else { &[] };
         trials.extend(FILES.iter().chain(own).map(|&(name, run)| trial(step, name, run)));
     }
-    libtest_mimic::run(&tests::arguments(), trials).exit();
+    libtest_mimic::run(&tests::arguments(4), trials).exit();
 }
 
 const FILES: [Scenario; 18] = [

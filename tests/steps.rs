@@ -51,7 +51,7 @@ fn main() {
         let crowded = trial(step, name, takes_five_thousand);
         trials.push(crowded.with_ignored_flag(has_few_descriptors));
     }
-    libtest_mimic::run(&tests::arguments(), trials).exit();
+    libtest_mimic::run(&tests::arguments(4), trials).exit();
 }
 
 const EVERY_STEP: [Check; 5] = [

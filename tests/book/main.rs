@@ -53,7 +53,7 @@ fn main() -> Result<(), Failure> {
     let title = "mdbook builds the book and step 09 serves it (needs mdbook)";
     trials.push(trial(title, site_is_whole).with_ignored_flag(is_missing("mdbook")));
     trials.extend(itself::trials());
-    let conclusion = libtest_mimic::run(&tests::arguments(), trials);
+    let conclusion = libtest_mimic::run(&tests::arguments(4), trials);
     processes::end_descendants();
     conclusion.exit()
 }

@@ -78,11 +78,11 @@ pub fn trial(
     })
 }
 
-/// The command line of a test program. More tests than processors run at a time, since most of the time
-/// a test waits.
-pub fn arguments() -> Arguments {
+/// The command line of a test program, and how many tests run at a time if it does not say: more than
+/// there are processors, since most of the time a test waits.
+pub fn arguments(at_a_time: usize) -> Arguments {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(4);
+    arguments.test_threads.get_or_insert(at_a_time);
     arguments
 }
 
