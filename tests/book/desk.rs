@@ -1,6 +1,6 @@
 //! The terminals and the folder of a reader, in which a transcript is replayed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::mem;
 use std::os::unix::fs::symlink;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use check::processes::{self, Process};
-use check::server::free_port;
+use check::server::{clients_of, free_port};
 use check::{Failure, STEPS, Step, wait_until};
 use regex_lite::{Captures, Regex};
 use similar::TextDiff;
@@ -44,6 +44,16 @@ struct Server {
     shown: usize,
     /// Whether the chapter may leave out some before the next ones that it shows.
     leaves_out: bool,
+}
+
+impl Server {
+    /// What the chapter shows next, with what it may leave out before.
+    fn next_lines(&mut self, shown: &[String]) -> Vec<String> {
+        let gap = self.leaves_out.then(|| "...".to_owned());
+        let lines: Vec<String> = gap.into_iter().chain(shown.iter().cloned()).collect();
+        self.leaves_out = lines.last().is_some_and(|line| line == "...");
+        lines
+    }
 }
 
 impl Desk {
@@ -89,9 +99,9 @@ impl Desk {
                 }
             },
             Action::Background { command, connections } => {
-                let before = connected(self.port);
+                let before = clients_of(self.port);
                 let terminal = self.open(command, self.port)?;
-                let opened = || connected(self.port).difference(&before).count();
+                let opened = || clients_of(self.port).difference(&before).count();
                 let waited = wait_until("the connections are there", PATIENCE, || {
                     opened() >= *connections || terminal.is_over()
                 });
@@ -174,21 +184,14 @@ impl Desk {
     fn compare_server(&mut self, passage: &Passage, in_any_order: bool) -> Result<(), Failure> {
         let mut server = self.server.take().ok_or("no server runs here")?;
         let mut parts = passage.expected.split(|line| line == "^C");
-        let mut lines = parts.next().unwrap_or_default().to_vec();
-        if server.leaves_out {
-            lines.insert(0, "...".to_owned());
-        }
-        server.leaves_out = lines.last().is_some_and(|line| line == "...");
+        let lines = server.next_lines(parts.next().unwrap_or_default());
         let expected = Expected { in_any_order, ..Expected::first(lines) };
         server.shown += self.compare_next(passage, &server.terminal, server.shown, expected)?;
         match (parts.next(), parts.next()) {
             (None, _) => self.server = Some(server),
             (Some(last), None) => {
                 server.terminal.interrupt()?;
-                let mut lines = last.to_vec();
-                if server.leaves_out {
-                    lines.insert(0, "...".to_owned());
-                }
+                let lines = server.next_lines(last);
                 let expected = Expected { in_any_order, lines, to_the_end: true };
                 self.compare_next(passage, &server.terminal, server.shown, expected)?;
                 server.terminal.finish(PATIENCE)?;
@@ -278,17 +281,4 @@ fn replaced(
         end = range.end;
     }
     Ok(result + &text[end..])
-}
-
-/// The clients that are connected to a port of this machine: state 01 in /proc/net/tcp, proc(5).
-fn connected(port: u16) -> HashSet<String> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).ok());
-    let lines = tables.iter().flatten().flat_map(|table| table.lines());
-    let clients = lines.filter_map(|line| {
-        let mut fields = line.split_whitespace().skip(1);
-        let (local, client, state) = (fields.next()?, fields.next()?, fields.next()?);
-        let is_here = u16::from_str_radix(local.rsplit(':').next()?, 16) == Ok(port);
-        (is_here && state == "01").then(|| client.to_owned())
-    });
-    clients.collect()
 }

@@ -1,5 +1,6 @@
 //! A server under test: a process of its own group that is gone when its handle is.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -290,35 +291,55 @@ pub fn free_port() -> Result<u16, Failure> {
 
 /// Whether somebody listens on a port of this machine.
 fn is_listened_on(port: u16) -> bool {
-    listeners().any(|(listened, _)| listened == port)
+    tcp_sockets(LISTENING).iter().any(|socket| socket.port == port)
 }
 
 /// The ports on which a process listens.
 fn ports_of(process: &Process) -> Vec<u16> {
     let entries = fs::read_dir(format!("/proc/{}/fd", process.pid)).into_iter().flatten().flatten();
-    let sockets: Vec<String> = entries
+    let own: Vec<String> = entries
         .filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.to_str()?.to_owned()))
         .collect();
-    let is_its = |inode: &str| sockets.contains(&format!("socket:[{inode}]"));
-    listeners().filter(|(_, inode)| is_its(inode)).map(|(port, _)| port).collect()
+    let is_its = |socket: &TcpSocket| own.contains(&format!("socket:[{}]", socket.inode));
+    tcp_sockets(LISTENING).into_iter().filter(is_its).map(|socket| socket.port).collect()
 }
 
-/// The ports of this machine on which somebody listens, each with the inode of its socket: state 0A in
-/// /proc/net/tcp, proc(5).
-fn listeners() -> impl Iterator<Item = (u16, String)> {
+/// The addresses of the clients that are connected to a port of this machine, as /proc/net/tcp has them.
+pub fn clients_of(port: u16) -> HashSet<String> {
+    let here = |socket: &TcpSocket| socket.port == port;
+    tcp_sockets(CONNECTED).into_iter().filter(here).map(|socket| socket.peer).collect()
+}
+
+/// States in /proc/net/tcp, proc(5).
+const CONNECTED: &str = "01";
+const LISTENING: &str = "0A";
+
+/// A line of /proc/net/tcp.
+struct TcpSocket {
+    /// The port of its own end.
+    port: u16,
+    /// The address of the other end.
+    peer: String,
+    inode: String,
+}
+
+/// The TCP sockets of this machine that are in a state.
+fn tcp_sockets(state: &str) -> Vec<TcpSocket> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let lines = tables.map(|table| fs::read_to_string(table).unwrap_or_default()).join("");
-    let listener = |line: &str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let port = u16::from_str_radix(fields.get(1)?.rsplit(':').next()?, 16).ok()?;
-        (fields.get(3) == Some(&"0A")).then_some((port, (*fields.get(9)?).to_owned()))
+    let socket = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, peer) = (fields.next()?, fields.next()?);
+        if fields.next()? != state {
+            return None;
+        }
+        Some(TcpSocket {
+            port: u16::from_str_radix(local.rsplit(':').next()?, 16).ok()?,
+            peer: peer.to_owned(),
+            inode: fields.nth(5)?.to_owned(),
+        })
     };
-    lines
-        .lines()
-        .filter(|line| line.contains(" 0A "))
-        .filter_map(listener)
-        .collect::<Vec<_>>()
-        .into_iter()
+    lines.lines().filter_map(socket).collect()
 }
 
 /// The address in "... http://127.0.0.1:8080/ ...".
