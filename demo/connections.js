@@ -1,4 +1,4 @@
-// Draws under the pictures how they came: a bar for each, and how many connections it took.
+// Draws beside the pictures how they came: a bar for each, and how many connections it took.
 //
 // The browser keeps the times of everything it loads for a page: Resource Timing,
 // https://www.w3.org/TR/resource-timing/. Its times are milliseconds since the page was asked for.
@@ -54,6 +54,11 @@ function isAnswered(request) {
   return request.responseStart > 0 && !isCached(request);
 }
 
+// Its bytes came earlier; now came only the head of an answer that says "not modified".
+function isConfirmed(request) {
+  return isAnswered(request) && request.transferSize === HEAD_SIZE;
+}
+
 // A request that is sent over an open connection has no time of connecting: the browser then repeats
 // fetchStart. Comparing connectStart and connectEnd is not enough: on one machine the two may be equal.
 function openedConnection(request) {
@@ -75,8 +80,9 @@ function findConnections(requests) {
       connection = {};
       known.push(connection);
     }
-    // When an answer is no picture, the browser notes its end late.
-    connection.freeFrom = request.responseStatus < 400 ? request.responseEnd : request.responseStart;
+    // The browser notes the end of an answer late when the answer is no picture, or the picture is in its cache.
+    const isTimed = request.responseStatus < 400 && !isConfirmed(request);
+    connection.freeFrom = isTimed ? request.responseEnd : request.responseStart;
     taken.set(request, connection);
   }
   return taken;
@@ -88,12 +94,20 @@ function describe(images, pictures, connections, duration) {
   const used = new Set(asked.map((picture) => connections.get(picture))).size;
   const opened = asked.filter(openedConnection).length;
   const cached = pictures.filter(isCached).length;
-  // The bytes of these came earlier; now came only the head of an answer that says "not modified".
-  const confirmed = asked.filter((picture) => picture.transferSize === HEAD_SIZE).length;
+  const confirmed = asked.filter(isConfirmed).length;
 
-  const sentence = `${count(arrived, "picture")} over ${count(used, "connection")} in ${Math.round(duration)} ms.`;
+  const isRounded = pictures.every((picture) => Number.isInteger(picture.responseEnd));
+  const isSure = opened === asked.length || !isRounded;
+  const connectionsUsed = `${isSure ? "" : "at least "}${count(used, "connection")}`;
+
+  const sentence = `${count(arrived, "picture")} over ${connectionsUsed} in ${Math.round(duration)} ms.`;
   const remarks = [];
-  if (asked.length > 1 && opened === asked.length) {
+  if (!isSure) {
+    remarks.push(
+      "This browser rounds its times to milliseconds. A connection that was opened faster is not " +
+        "seen, so there may have been more. The log of the server tells.",
+    );
+  } else if (asked.length > 1 && opened === asked.length) {
     remarks.push("Each had a connection of its own.");
   } else if (used > 0) {
     remarks.push(
@@ -112,12 +126,6 @@ function describe(images, pictures, connections, duration) {
   }
   if (arrived < images.length) {
     remarks.push(`${count(images.length - arrived, "picture")} did not arrive.`);
-  }
-  if (pictures.every((picture) => Number.isInteger(picture.responseEnd))) {
-    remarks.push(
-      "This browser rounds its times to milliseconds. A connection that was opened faster is not " +
-        "seen, so there may have been more.",
-    );
   }
   document.getElementById("sentence").textContent = sentence;
   document.getElementById("remarks").textContent = remarks.join(" ");

@@ -2,15 +2,17 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use check::fixture::{BIG, SECRET, big_byte};
+use check::fixture::{BIG, SECRET, wrong_in_big};
 use check::{Client, Failure, Fixture, Server, wait_until};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use tests::{STEPS, Step, ensure, raise_descriptor_limit, start, start_with, trial};
 
 /// A bound for what hangs; nothing here is a measurement.
@@ -26,10 +28,10 @@ fn main() {
         let own: &[Scenario] = if step.is_persistent { &PERSISTENT } else { &[] };
         trials.extend(FILES.iter().chain(own).map(|&(name, run)| trial(step, name, run)));
     }
-    libtest_mimic::run(&tests::arguments(4), trials).exit();
+    libtest_mimic::run(&tests::arguments(12), tests::where_possible(trials)).exit();
 }
 
-const FILES: [Scenario; 18] = [
+const FILES: [Scenario; 23] = [
     ("a byte now and then does not put off the end of a head", |step| {
         let server = start(step, &["--timeout", "1"])?;
         let mut slow = server.connect()?;
@@ -39,6 +41,54 @@ const FILES: [Scenario; 18] = [
         ensure!(came.starts_with(b"HTTP/1.1 408 "), "{}", came.escape_ascii());
         ensure!(start.elapsed() < Duration::from_secs(5), "only after {:?}", start.elapsed());
         serves(&server)
+    }),
+    ("urgent data in the middle of a request does not hold it up", |step| {
+        let server = start(step, &["--timeout", "40"])?;
+        let mut client = server.connect()?;
+        // Stopped, so that all of it is there at the server's next look.
+        server.signal_group(Signal::SIGSTOP)?;
+        client.send("GET / HTTP/1.1\r\nHo")?;
+        send(client.stream().as_raw_fd(), b"!", MsgFlags::MSG_OOB)?;
+        client.send("st: h\r\nConnection: close\r\n\r\n")?;
+        server.signal_group(Signal::SIGCONT)?;
+        let start = Instant::now();
+        ensure!(client.answer()?.status == 200, "not 200");
+        ensure!(start.elapsed() < Duration::from_secs(20), "only after {:?}", start.elapsed());
+        Ok(())
+    }),
+    ("what has come while the server slept is read before its deadline counts", |step| {
+        let server = start(step, &["--timeout", "1"])?;
+        let mut client = server.connect()?;
+        client.send("GET / HTTP/1.1\r\n")?;
+        server.signal_group(Signal::SIGSTOP)?;
+        client.send("Host: h\r\n\r\n")?;
+        let start = Instant::now();
+        wait_until("the timeout is over", PATIENCE, || start.elapsed() > Duration::from_secs(2))?;
+        server.signal_group(Signal::SIGCONT)?;
+        let status = client.answer()?.status;
+        ensure!(status == 200, "status {status}");
+        Ok(())
+    }),
+    ("a download goes on after the server has slept", |step| {
+        let fixture = Fixture::with_big_file()?;
+        let server = start_with(step, &fixture, &["--timeout", "1"])?;
+        let mut client = server.connect()?;
+        client.get("/big.bin")?;
+        client.read_head()?;
+        server.signal_group(Signal::SIGSTOP)?;
+        let start = Instant::now();
+        // The client takes all that is on its way, so it is not the one that is slow.
+        let mut length = 0;
+        client.stream().set_nonblocking(true)?;
+        wait_until("the timeout is over", PATIENCE, || {
+            length += client.stream().read(&mut [0; 65_536]).unwrap_or(0);
+            start.elapsed() > Duration::from_secs(2)
+        })?;
+        client.stream().set_nonblocking(false)?;
+        server.signal_group(Signal::SIGCONT)?;
+        let length = (length + client.read_to_end()?.len()) as u64;
+        ensure!(length == BIG, "{length} bytes");
+        Ok(())
     }),
     ("good clients are served while others drip", |step| {
         if !step.is_concurrent {
@@ -229,8 +279,18 @@ const FILES: [Scenario; 18] = [
         let fixture = Fixture::new()?;
         let root = fixture.root();
         let server = start_with(step, &fixture, &["--quiet"])?;
-        let names = ["edited", "replaced", "renamed", "removed", "relinked", "folder/moved"];
+        let names = [
+            "edited",
+            "replaced",
+            "renamed",
+            "removed",
+            "relinked",
+            "moved_out",
+            "folder/moved",
+            "other_folder/moved_out",
+        ];
         fs::create_dir(root.join("folder"))?;
+        fs::create_dir(root.join("other_folder"))?;
         for name in names {
             fs::write(root.join(name), "old")?;
         }
@@ -249,13 +309,97 @@ const FILES: [Scenario; 18] = [
         symlink("../secret.txt", root.join("new_link"))?;
         fs::rename(root.join("new_link"), root.join("relinked"))?;
         fs::rename(root.join("folder"), root.join("elsewhere_too"))?;
+        // The very same files, but the way to them leads out of the site now.
+        for name in ["moved_out", "other_folder"] {
+            fs::rename(root.join(name), root.join("..").join(name))?;
+            symlink(format!("../{name}"), root.join(name))?;
+        }
         for name in ["edited", "replaced"] {
             ensure!(server.get(&format!("/{name}"))?.body == b"new", "{name} is still old");
         }
-        for name in ["renamed", "removed", "relinked", "folder/moved"] {
+        for name in &names[2..] {
             let status = server.get(&format!("/{name}"))?.status;
             ensure!(status == 404, "{name}: status {status}");
         }
+        Ok(())
+    }),
+    ("a folder that takes the place of ROOT is served at once", |step| {
+        let folder = tempfile::tempdir()?;
+        let folder = folder.path();
+        for release in ["one", "two"] {
+            fs::create_dir_all(folder.join(release).join("sub"))?;
+            for name in ["page", "sub/page"] {
+                fs::write(folder.join(release).join(name), release)?;
+            }
+        }
+        fs::create_dir(folder.join("two/new"))?;
+        fs::write(folder.join("two/new/page"), "two")?;
+        let switch = |release: &str| -> Outcome {
+            symlink(release, folder.join("next"))?;
+            fs::rename(folder.join("next"), folder.join("current"))?;
+            Ok(())
+        };
+        switch("one")?;
+        // A path that is relative is so to the folder that the server was started in.
+        let mut command = tests::command(step, &["--quiet"])?;
+        let server = Server::start(command.current_dir(folder).arg("current"))?;
+        let rest = Instant::now() + Duration::from_secs(5);
+        wait_until("the files have been at rest", PATIENCE, || Instant::now() >= rest)?;
+        let all_are = |names: &[&str], release: &str| -> Outcome {
+            for name in names.iter().cycle().take(3 * names.len()) {
+                let answer = server.get(&format!("/{name}"))?;
+                ensure!(answer.body == release.as_bytes(), "{name} of {release}: {answer:?}");
+            }
+            Ok(())
+        };
+        all_are(&["page", "sub/page"], "one")?;
+        switch("two")?;
+        all_are(&["page", "sub/page", "new/page"], "two")?;
+        fs::remove_dir_all(folder.join("two"))?;
+        ensure!(server.get("/page")?.status == 404, "there is nothing to serve");
+        fs::create_dir(folder.join("two"))?;
+        fs::write(folder.join("two/page"), "anew")?;
+        all_are(&["page"], "anew")
+    }),
+    ("a tag is the same on every machine, and weak until the file has been at rest", |step| {
+        let get = |server: &Server, field: &str| -> Result<check::Answer, Failure> {
+            let mut client = server.connect()?;
+            client.send(format!("GET /page HTTP/1.1\r\nHost: h\r\n{field}\r\n\r\n"))?;
+            client.answer()
+        };
+        let tag = |answer: &check::Answer| answer.field("etag").unwrap_or("no tag").to_owned();
+        // Two files with the same bytes and time are what two machines have of one site.
+        let fixtures = [Fixture::new()?, Fixture::new()?];
+        let servers: Vec<Server> = fixtures
+            .iter()
+            .map(|fixture| start_with(step, fixture, &["--quiet"]))
+            .collect::<Result<_, _>>()?;
+        let write = |text: &str, time: SystemTime| -> Outcome {
+            for fixture in &fixtures {
+                fs::write(fixture.root().join("page"), text)?;
+                fs::File::open(fixture.root().join("page"))?.set_modified(time)?;
+            }
+            Ok(())
+        };
+        write("old", SystemTime::now() - Duration::from_secs(100))?;
+        let old = tag(&get(&servers[0], "")?);
+        ensure!(old.starts_with('"'), "{old} is not strong");
+        ensure!(tag(&get(&servers[1], "")?) == old, "not {old} on the other machine");
+        let part = get(&servers[1], &format!("Range: bytes=0-0\r\nIf-Range: {old}"))?;
+        ensure!(part.status == 206, "status {} for a part of {old}", part.status);
+        // Two versions within one tick of the clock behind a file's times.
+        let now = SystemTime::now();
+        write("one", now)?;
+        let fresh = tag(&get(&servers[0], "")?);
+        ensure!(fresh.starts_with("W/"), "{fresh} is not weak");
+        write("two", now)?;
+        let part = get(&servers[0], &format!("Range: bytes=0-0\r\nIf-Range: {fresh}"))?;
+        ensure!(part.body == b"two", "a part of {fresh}: {part:?}");
+        wait_until("the tag is strong", PATIENCE, || {
+            get(&servers[0], "").is_ok_and(|answer| tag(&answer).starts_with('"'))
+        })?;
+        let answer = get(&servers[0], &format!("If-None-Match: {fresh}"))?;
+        ensure!(answer.body == b"two", "the first version is still shown: {answer:?}");
         Ok(())
     }),
     ("a link that changes while it is followed never leads out", |step| {
@@ -335,7 +479,68 @@ const FILES: [Scenario; 18] = [
     }),
 ];
 
-const PERSISTENT: [Scenario; 3] = [
+const PERSISTENT: [Scenario; 7] = [
+    ("the end that comes with the last of many requests is seen at once", |step| {
+        let server = start(step, &["--quiet", "--timeout", "40"])?;
+        // With one of these lengths, a few requests are left for the server's last read.
+        for length in 1..=10 {
+            let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "h".repeat(length));
+            let mut client = server.connect()?;
+            client.send(&request)?;
+            client.answer()?;
+            // Stopped, so that all of it is there at the server's next look.
+            server.signal(Signal::SIGSTOP)?;
+            client.send(request.repeat(70))?;
+            client.finish()?;
+            server.signal(Signal::SIGCONT)?;
+            let start = Instant::now();
+            for _ in 0..70 {
+                ensure!(client.answer()?.status == 200, "not 200");
+            }
+            ensure!(client.read_to_end()?.is_empty(), "more than 70 answers");
+            let time = start.elapsed();
+            ensure!(time < Duration::from_secs(20), "length {length}: only after {time:?}");
+        }
+        Ok(())
+    }),
+    ("a bad request is the last of its connection, whatever is bad about it", |step| {
+        let server = start(step, &[])?;
+        for target in ["/%zz", "/%", "/#", "nothing"] {
+            let mut client = server.connect()?;
+            client.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"))?;
+            client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")?;
+            let status = client.answer()?.status;
+            ensure!(status == 400, "{target}: status {status}");
+            ensure!(client.read_to_end()?.is_empty(), "{target}: the connection goes on");
+        }
+        Ok(())
+    }),
+    ("two thousand clients with a byte each hold no buffers that were for answers", |step| {
+        let fixture = Fixture::new()?;
+        fs::write(fixture.root().join("60k.html"), vec![b'x'; 60_000])?;
+        let server = start_with(step, &fixture, &["--quiet", "--timeout", "60"])?;
+        let mut reader = server.connect()?;
+        let mut read = || -> Outcome {
+            reader.get("/60k.html")?;
+            ensure!(reader.answer()?.body.len() == 60_000, "not the page");
+            Ok(())
+        };
+        read()?;
+        let before = server.memory();
+        let clients: Vec<Client> = (0..2000)
+            .map(|_| {
+                let mut client = server.connect()?;
+                client.send("G")?;
+                read()?;
+                Ok(client)
+            })
+            .collect::<Result<_, Failure>>()?;
+        // Whoever came before has been read when this one has its answer.
+        serves(&server)?;
+        let each = server.memory().saturating_sub(before) / clients.len() as u64;
+        ensure!(each < 8, "{each} KiB for each client");
+        Ok(())
+    }),
     ("a slow body is answered at once and ended by the deadline", |step| {
         let server = start(step, &["--timeout", "1"])?;
         let mut client = server.connect()?;
@@ -360,6 +565,26 @@ const PERSISTENT: [Scenario; 3] = [
         ensure!(grown < 1024, "{grown} KiB");
         serves(&server)
     }),
+    ("many clients that send much at once are all answered", |step| {
+        let server = start(step, &["--quiet"])?;
+        let mut clients: Vec<Client> =
+            (0..40).map(|_| server.connect()).collect::<Result<_, _>>()?;
+        serves(&server)?;
+        // Stopped, so that all of it is there together: more than a server has room for at a time.
+        server.signal(Signal::SIGSTOP)?;
+        let body = "x".repeat(50_000);
+        for client in &mut clients {
+            client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 50000\r\n\r\n")?;
+            client.send(&body)?;
+            client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")?;
+        }
+        server.signal(Signal::SIGCONT)?;
+        for client in &mut clients {
+            let statuses = [client.answer()?.status, client.answer()?.status];
+            ensure!(statuses == [405, 200], "{statuses:?}");
+        }
+        Ok(())
+    }),
     ("any cut of a pipeline gives the same answers", |step| {
         let server = start(step, &["--quiet"])?;
         let bytes = b"\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\nGET /nope HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -382,7 +607,7 @@ fn serves(server: &Server) -> Outcome {
 }
 
 fn is_big(body: &[u8]) -> bool {
-    body.len() as u64 == BIG && (0_u64..).zip(body).all(|(at, byte)| *byte == big_byte(at))
+    body.len() as u64 == BIG && wrong_in_big(0, body).is_none()
 }
 
 /// Sends a byte each time nothing has come for a while, until the server ends the connection; then

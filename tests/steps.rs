@@ -6,10 +6,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use check::fixture::{BIG, SECRET, big_byte};
+use check::fixture::{BIG, SECRET, wrong_in_big};
+use check::ports::FreePort;
 use check::{Client, Failure, Fixture, Server, wait_until};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 use tests::{
@@ -45,13 +48,14 @@ fn main() {
     add(&STEP_03, |step| step.name == "step03-static-files");
     add(&STEP_04, |step| step.name == "step04-fork");
     add(&STEP_07, |step| step.name == "step07-nonblocking");
+    add(&STEP_10, |step| step.name == "step10-cores");
     add(&LOOPS, |step| matches!(step.name, "step07-nonblocking" | "step08-persistent"));
     for step in STEPS.into_iter().filter(|step| step.serves_files && step.is_concurrent) {
         let name = "takes 5,000 idle clients or says that it is full, and recovers (needs 6,000 descriptors)";
         let crowded = trial(step, name, takes_five_thousand);
         trials.push(crowded.with_ignored_flag(has_few_descriptors));
     }
-    libtest_mimic::run(&tests::arguments(4), trials).exit();
+    libtest_mimic::run(&tests::arguments(12), tests::where_possible(trials)).exit();
 }
 
 const EVERY_STEP: [Check; 5] = [
@@ -418,7 +422,8 @@ const FILES: [Check; 12] = [
     }),
     ("lets an answer in flight finish after SIGTERM", |step| {
         let fixture = Fixture::with_big_file()?;
-        let mut server = start_with(step, &fixture, &[])?;
+        // From the signal on the client has the timeout, and a busy machine may need more than ten seconds.
+        let mut server = start_with(step, &fixture, &["--timeout", "60"])?;
         let mut client = server.connect()?;
         client.get("/big.bin")?;
         client.read_head()?;
@@ -478,9 +483,8 @@ fn read_big_body(client: &mut Client, mut position: u64) -> Outcome {
     while position < BIG {
         let piece = client.read_some()?;
         ensure!(!piece.is_empty(), "the connection ended after {position} bytes");
-        for (offset, byte) in piece.iter().enumerate() {
-            let at = position + offset as u64;
-            ensure!(*byte == big_byte(at), "byte {at} is wrong");
+        if let Some(at) = wrong_in_big(position, &piece) {
+            return Err(format!("byte {at} is wrong").into());
         }
         position += piece.len() as u64;
     }
@@ -555,7 +559,7 @@ const NOT_PERSISTENT: [Check; 1] = [("closes after one answer", |step| {
     Ok(())
 })];
 
-const PERSISTENT: [Check; 6] = [
+const PERSISTENT: [Check; 7] = [
     ("answers request after request on one connection", |step| {
         let server = start(step, &["--quiet"])?;
         let mut client = server.connect()?;
@@ -618,6 +622,23 @@ const PERSISTENT: [Check; 6] = [
         ensure!(status.success() && time < Duration::from_secs(10), "{status} after {time:?}");
         Ok(())
     }),
+    ("ends at SIGTERM, also when a request comes with it", |step| {
+        for _ in 0..10 {
+            let mut server = start(step, &["--quiet", "--timeout", "60"])?;
+            let mut client = server.connect()?;
+            client.get("/")?;
+            client.answer()?;
+            server.signal(Signal::SIGSTOP)?;
+            client.get("/")?;
+            server.signal(Signal::SIGTERM)?;
+            server.signal(Signal::SIGCONT)?;
+            // The request may be answered or not.
+            client.read_to_end()?;
+            let (status, time) = server.wait(PATIENCE)?;
+            ensure!(status.success() && time < Duration::from_secs(10), "{status} after {time:?}");
+        }
+        Ok(())
+    }),
     ("ends with 400 after a bad request in a pipeline", |step| {
         let server = start(step, &[])?;
         let mut client = server.connect()?;
@@ -639,7 +660,14 @@ const CHEAP_WHEN_IDLE: [Check; 1] =
         Ok(())
     })];
 
+/// Held by a test that has thousands of connections open: two of them might be more than the system allows.
+fn alone_with_a_crowd() -> MutexGuard<'static, ()> {
+    static ONE_CROWD: Mutex<()> = Mutex::new(());
+    ONE_CROWD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn holds_two_thousand(step: Step) -> Outcome {
+    let _alone = alone_with_a_crowd();
     let server = start(step, &["--quiet", "--timeout", "60"])?;
     let mut clients: Vec<Client> = (0..2000).map(|_| server.connect()).collect::<Result<_, _>>()?;
     still_serves(step, &server)?;
@@ -653,6 +681,7 @@ fn holds_two_thousand(step: Step) -> Outcome {
 }
 
 fn takes_five_thousand(step: Step) -> Outcome {
+    let _alone = alone_with_a_crowd();
     let server = start(step, &["--quiet", "--timeout", "60"])?;
     still_serves(step, &server)?;
     let before = server.descriptors();
@@ -780,7 +809,30 @@ const STEP_03: [Check; 2] = [
     }),
 ];
 
-const STEP_04: [Check; 7] = [
+const STEP_04: [Check; 8] = [
+    ("loses no line when many children write to one terminal at once", |step| {
+        let nix::pty::OpenptyResult { master, slave } = nix::pty::openpty(None, None)?;
+        let server = command(step, &["--timeout", "60"])?;
+        let server = Server::start(under_shell("exec 2>&0", &server).stdin(slave))?;
+        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let (mut screen, mut shown) = (fs::File::from(master), Vec::new());
+        for round in 1..=10 {
+            // Their lines fit into the terminal's own buffer of 4 KiB.
+            let clients: Vec<Client> =
+                (0..40).map(|_| server.connect()).collect::<Result<_, _>>()?;
+            wait_until("all children run", PATIENCE, || server.children().len() == 40)?;
+            clients.iter().try_for_each(client_finishes)?;
+            let are_all_shown = || {
+                // Nothing more to read at this moment is an error too.
+                let _ = screen.read_to_end(&mut shown);
+                String::from_utf8_lossy(&shown).matches("closed by the client").count()
+                    == round * 40
+            };
+            wait_until("each child has written its line", PATIENCE, are_all_shown)
+                .map_err(|error| format!("{error}: {}", String::from_utf8_lossy(&shown)))?;
+        }
+        Ok(())
+    }),
     ("reaps two hundred children that end together", |step| {
         let server = start(step, &["--quiet", "--timeout", "60"])?;
         let clients: Vec<Client> = (0..200).map(|_| server.connect()).collect::<Result<_, _>>()?;
@@ -834,7 +886,7 @@ const STEP_04: [Check; 7] = [
     }),
     ("lets its children finish when Ctrl-C reaches the whole group", |step| {
         let fixture = Fixture::with_big_file()?;
-        let mut server = start_with(step, &fixture, &[])?;
+        let mut server = start_with(step, &fixture, &["--timeout", "60"])?;
         let mut client = slow_client(&server)?;
         client.get("/big.bin")?;
         client.read_head()?;
@@ -893,6 +945,103 @@ const STEP_07: [Check; 1] = [("prints who came, what they sent and who went", |s
     }
     wait_until("all three went", PATIENCE, || server.log().matches(" went").count() == 3)
 })];
+
+const STEP_10: [Check; 7] = [
+    ("has a thread and a listening socket for each worker, as many as there are cores", |step| {
+        let cores = std::thread::available_parallelism()?.get();
+        for (arguments, workers) in [(&[][..], cores), (&["-w", "1"], 1), (&["--workers", "5"], 5)]
+        {
+            let server = start(step, arguments)?;
+            // And the thread that waits for Ctrl-C.
+            wait_until("all workers are there", PATIENCE, || server.threads() == workers + 1)?;
+            ensure!(server.listeners() == workers, "{} sockets listen", server.listeners());
+        }
+        Ok(())
+    }),
+    ("says in one line what --workers takes, and no other step takes it", |step| {
+        for wrong in ["0", "many", "-1", "1025", "1e3", ""] {
+            refuses_to_start(command(step, &["--workers", wrong])?, "from 1 to 1024")?;
+        }
+        refuses_to_start(command(step, &["-w"])?, "-w")?;
+        for other in STEPS.into_iter().filter(|other| other.name < step.name) {
+            refuses_to_start(command(other, &["-w", "2"])?, "invalid option '-w'")?;
+        }
+        Ok(())
+    }),
+    ("spreads its clients over its workers, and the log names them", |step| {
+        let server = start(step, &["-w", "2"])?;
+        // The first one does when the first line comes.
+        wait_until("both workers listen", PATIENCE, || server.listeners() == 2)?;
+        (0..64).try_for_each(|_| still_serves(step, &server))?;
+        let served = |worker: &str| server.log().matches(worker).count();
+        let is_logged = || served(" connected\n") == 64;
+        wait_until("all are in the log", PATIENCE, is_logged)?;
+        let counts = [served(" worker 1 connection "), served(" worker 2 connection ")];
+        // Each client has three lines. That one worker gets none of 64 happens once in 2^63 times.
+        ensure!(counts[0] > 0 && counts[1] > 0, "lines for each worker: {counts:?}");
+        ensure!(!server.log().contains(" worker 3 "), "a third worker: {}", server.log());
+        Ok(())
+    }),
+    ("does not share its port with another that starts at the same moment", |step| {
+        for _ in 0..20 {
+            let free = FreePort::find()?;
+            let port = free.number.to_string();
+            let start = || Server::start(&mut command(step, &["--port", &port, "-w", "3"])?);
+            let results: Vec<_> = std::thread::scope(|scope| {
+                let starts: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+                starts.into_iter().filter_map(|start| start.join().ok()).collect()
+            });
+            let refused = |result: &&Result<Server, Failure>| {
+                result.as_ref().is_err_and(|error| error.to_string().contains("is in use"))
+            };
+            let (count, refused) = (results.len(), results.iter().filter(refused).count());
+            ensure!(count == 4 && refused == 3, "{refused} of {count} were refused: {results:?}");
+        }
+        Ok(())
+    }),
+    ("lets the answers of all workers finish after SIGTERM", |step| {
+        let fixture = Fixture::with_big_file()?;
+        let mut server = start_with(step, &fixture, &["--timeout", "60", "-w", "2"])?;
+        wait_until("both workers listen", PATIENCE, || server.listeners() == 2)?;
+        let (mut clients, mut workers) = (Vec::new(), HashSet::new());
+        while workers.len() < 2 {
+            let mut client = slow_client(&server)?;
+            client.get("/big.bin")?;
+            client.read_head()?;
+            let address = client.stream().local_addr()?;
+            let log = server.log();
+            let line = log.lines().find(|line| line.ends_with(&format!("{address} connected")));
+            let worker = line.and_then(|line| line.split(' ').nth(3)).ok_or("not in the log")?;
+            if workers.insert(worker.to_owned()) {
+                clients.push(client);
+            }
+        }
+        server.signal(Signal::SIGTERM)?;
+        wait_until("new clients are refused", PATIENCE, || server.refuses())?;
+        ensure!(server.is_alive(), "it has ended at once");
+        clients.iter_mut().try_for_each(|client| read_big_body(client, 0))?;
+        let (status, _) = server.wait(PATIENCE)?;
+        ensure!(status.success(), "{status}");
+        Ok(())
+    }),
+    ("ends all workers on Ctrl-C, each time", |step| {
+        for _ in 0..50 {
+            let mut server = start(step, &["--quiet", "-w", "8"])?;
+            server.signal(Signal::SIGINT)?;
+            let (status, _) = server.wait(PATIENCE)?;
+            ensure!(status.success(), "{status}");
+        }
+        Ok(())
+    }),
+    ("has as many workers as descriptors allow, and serves", |step| {
+        let inner = command(step, &["-w", "64", "--quiet"])?;
+        let server = Server::start(&mut under_shell("ulimit -n 40", &inner))?;
+        let is_named = || server.log().contains("worker 64 has ended: Too many open files");
+        wait_until("who could not be made is named", PATIENCE, is_named)?;
+        ensure!(server.listeners() < 20, "{} sockets listen", server.listeners());
+        (0..64).try_for_each(|_| still_serves(step, &server))
+    }),
+];
 
 const LOOPS: [Check; 2] = [
     ("counts once a second how often it looked for nothing", |step| {

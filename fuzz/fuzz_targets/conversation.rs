@@ -7,18 +7,18 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use common::connection::Stream;
-use common::{Connection, Options, Progress, Site, Step, Worker};
+use common::stream::copy_file;
+use common::{Connection, Progress, Site, Stream};
 use libfuzzer_sys::fuzz_target;
+use terminal::{Log, Options, Step};
 
 static SITE: LazyLock<(&Site, &Options)> = LazyLock::new(|| {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo");
-    let options =
-        Options::quiet(Step::with_files("fuzz", "a test")).expect("a descriptor for signals");
+    let mut options = Options::new(Step::with_files("fuzz", "a test"));
+    options.quiet = true;
     let site = Site::open(&demo).expect("the demo site");
     (Box::leak(Box::new(site)), Box::leak(Box::new(options)))
 });
@@ -29,7 +29,7 @@ struct Script {
     room: usize,
 }
 
-impl Read for Script {
+impl Read for &mut Script {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(mut piece) = self.pieces.pop_front() else { return Ok(0) };
         if piece.is_empty() {
@@ -44,7 +44,7 @@ impl Read for Script {
     }
 }
 
-impl Write for Script {
+impl Write for &mut Script {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let length = bytes.len().min(self.room);
         self.received.extend_from_slice(&bytes[..length]);
@@ -56,11 +56,9 @@ impl Write for Script {
     }
 }
 
-impl Stream for Script {
+impl Stream for &mut Script {
     fn send_file(&mut self, file: &File, offset: u64, length: u64) -> io::Result<usize> {
-        let mut bytes = vec![0; length as usize];
-        let length = file.read_at(&mut bytes, offset)?;
-        self.write(&bytes[..length])
+        copy_file(self, file, offset, length)
     }
 
     fn finish_writing(&mut self) -> io::Result<()> {
@@ -70,12 +68,12 @@ impl Stream for Script {
 
 fn converse(pieces: VecDeque<Vec<u8>>, room: usize) -> String {
     let (site, options) = *SITE;
-    let log = options.log(Worker::Process, SocketAddr::from(([127, 0, 0, 1], 1)));
-    let mut connection = Connection::persistent(site, options, log);
+    let log = Log::new(options, 0, SocketAddr::from(([127, 0, 0, 1], 1)));
     let mut script = Script { pieces, received: Vec::new(), room };
+    let mut connection = Connection::once(&mut script, site, log).persistent();
     // More turns than any input of this length can need.
     for _ in 0..1_000_000 {
-        if connection.advance(&mut script) == Progress::Closed {
+        if connection.advance() == Progress::Closed {
             return comparable(&script.received);
         }
     }

@@ -3,18 +3,18 @@
 
 #![no_main]
 
-use common::request::{Parsed, parse};
 use libfuzzer_sys::fuzz_target;
+use message::parse;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Parsed::Complete(request) = parse(bytes) {
+    if let Ok(Some(request)) = parse(bytes) {
         // httparse knows HTTP/1.0 and 1.1; a higher minor version counts as 1.1 here (RFC 9110 §2.5).
         let line = bytes[..request.length].split(|&byte| byte == b'\n').find(|line| line.len() > 1);
         if !line.is_some_and(|line| line.ends_with(b"1.0\r") || line.ends_with(b"1.1\r")) {
             return;
         }
         for end in [0, request.length / 2, request.length - 1] {
-            assert_eq!(parse(&bytes[..end]), Parsed::Incomplete);
+            assert_eq!(parse(&bytes[..end]), Ok(None));
         }
         let mut fields = [httparse::EMPTY_HEADER; 256];
         let mut other = httparse::Request::new(&mut fields);

@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use std::fs;
 use std::mem;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use check::ports::{FreePort, clients_of};
 use check::processes::{self, Process};
-use check::server::{clients_of, free_port};
 use check::{Failure, STEPS, Step, wait_until};
 use regex_lite::{Captures, Regex};
 use similar::TextDiff;
 use tempfile::TempDir;
-use tests::{ensure, program, workspace};
+use tests::{ensure, example, program, workspace};
 
 use crate::comparison::{Expected, Found, Masks};
 use crate::terminal::{PATIENCE, Terminal};
@@ -22,8 +23,12 @@ use crate::transcripts::{Action, Passage};
 /// `check` and the lab build what they run.
 const BUILD_PATIENCE: Duration = Duration::from_secs(600);
 
-/// A program of the workspace; its name is the first group.
-const RUN: &str = r"cargo run(?: -q| --quiet| --release)* -p ([\w-]+)(?: --(?: |$))?";
+/// A program of the workspace: its package is the first group, and an example's name the second.
+const RUN: &str =
+    r"cargo run(?: -q| --quiet| --release)* -p ([\w-]+)(?: --example ([\w-]+))?(?: --(?: |$))?";
+
+/// Starts what listens and does not stay in the terminal.
+pub(crate) const UP: &str = "machines/up.sh";
 
 /// What a reader has in front of them: a terminal with the server, some with clients, and a folder.
 pub(crate) struct Desk {
@@ -33,6 +38,8 @@ pub(crate) struct Desk {
     background: Vec<Terminal>,
     /// Where the last server listened; before the first one, where nobody does.
     port: u16,
+    /// The port from before the first server, which nobody else takes.
+    _free: FreePort,
     masks: Masks,
 }
 
@@ -66,8 +73,14 @@ impl Desk {
         }
         // On a terminal curl prints the names of fields in bold.
         fs::write(folder.path().join(".curlrc"), "no-styled-output\n")?;
-        let port = free_port()?;
-        Ok(Desk { folder, server: None, background: Vec::new(), port, masks: Masks::new()? })
+        let free = FreePort::find()?;
+        let (port, masks) = (free.number, Masks::new()?);
+        Ok(Desk { folder, server: None, background: Vec::new(), port, _free: free, masks })
+    }
+
+    /// The state folder of chapter 13's machines.
+    fn machines(&self) -> PathBuf {
+        self.folder.path().join("state-of-machines")
     }
 
     /// A reader types slowly: when the next command comes, the programs have done what the one before gave
@@ -91,6 +104,11 @@ impl Desk {
 
     pub(crate) fn act(&mut self, passage: &Passage) -> Result<(), Failure> {
         match &passage.action {
+            Action::Run(command) if command.contains(UP) => {
+                let mut terminal = self.open(command, self.port)?;
+                self.port = terminal.port()?.unwrap_or(self.port);
+                self.compare_all(passage, &mut terminal)
+            }
             Action::Run(command) => match self.step_in(command)? {
                 Some(started) => self.start(passage, command, started),
                 None => {
@@ -136,17 +154,19 @@ impl Desk {
         Ok(found.and_then(|found| STEPS.into_iter().find(|step| step.name == &found[1])))
     }
 
-    /// Starts a command in place of what the chapter shows: our own programs, and the port and process of
-    /// the server.
+    /// Starts a command in place of what the chapter shows: our own programs, and the server's port.
     fn open(&self, command: &str, port: u16) -> Result<Terminal, Failure> {
         let command = replaced(r"\b8080\b", command, |_| Ok(port.to_string()))?;
-        let command = replaced(r"pgrep -o (step\d\d)[\w-]*", &command, |found| {
-            let server = self.server.as_ref().filter(|server| server.step.short() == &found[1]);
-            let server = server.ok_or_else(|| format!("no {} runs here", &found[1]))?;
-            Ok(format!("echo {}", server.pid))
+        // What a reader keeps in their home lies on the desk, and is gone with it.
+        let home = quoted(self.folder.path());
+        let command = replaced("~/", &command, |_| Ok(format!("{home}/")))?;
+        let state = quoted(&self.machines());
+        let command = replaced("target/machines", &command, |_| Ok(state.clone()))?;
+        let command = replaced(r"machines/(up|down)\.sh", &command, |found| {
+            Ok(format!("env PORT=0 STATE={state} {}", &found[0]))
         })?;
         let command = replaced(RUN, &command, |found| {
-            let own = quoted(&program(&found[1])?);
+            let own = quoted(&program_of(found)?);
             Ok(if found[1].starts_with("step") {
                 format!("{own} --port 0 ")
             } else {
@@ -167,7 +187,8 @@ impl Desk {
             return self.compare_all(passage, &mut terminal);
         };
         self.port = port;
-        let program = program(started.name)?.canonicalize()?;
+        let found = Regex::new(RUN)?.captures(command).ok_or("no program of the workspace")?;
+        let program = program_of(&found)?.canonicalize()?;
         let runs_it = |process: &Process| {
             fs::read_link(format!("/proc/{}/exe", process.pid)).is_ok_and(|path| path == program)
         };
@@ -256,9 +277,26 @@ impl Desk {
     }
 }
 
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let mut down = Command::new(workspace().join("machines/down.sh"));
+        if self.machines().exists() {
+            let _ = down.env("STATE", self.machines()).stdin(Stdio::null()).output();
+        }
+    }
+}
+
 fn without_empty_end(lines: &[String]) -> &[String] {
     let length = lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
     &lines[..length]
+}
+
+/// The program that a match of [`RUN`] names.
+fn program_of(found: &Captures<'_>) -> Result<PathBuf, Failure> {
+    match found.get(2) {
+        Some(name) => example(&found[1], name.as_str()),
+        None => program(&found[1]),
+    }
 }
 
 /// A path as a word of bash.

@@ -1,11 +1,10 @@
 //! The exercises and the checks know the chapters, and the chapters know the exercises.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
 use check::checks::CHECKS;
-use check::exercises::{EXERCISES, Exercise};
+use check::exercises::Exercise;
 use check::{Failure, STEPS};
 use regex_lite::Regex;
 use tests::ensure;
@@ -22,6 +21,8 @@ const OFFER: &str =
 /// One is missing, stands twice or elsewhere, or is offered with other words; names each.
 pub(crate) fn compare(chapters: &[Chapter], root: &Path) -> Result<(), Failure> {
     let (begin, form) = (Regex::new(r"^- \*\*\d\d[a-z]\*\*")?, Regex::new(OFFER)?);
+    let ids: Vec<String> =
+        Exercise::all(&root.join("exercises"))?.into_iter().map(|exercise| exercise.id).collect();
     let mut faults = Vec::new();
     let mut offered = Vec::new();
     for chapter in chapters {
@@ -38,10 +39,10 @@ pub(crate) fn compare(chapters: &[Chapter], root: &Path) -> Result<(), Failure> 
                 }
             }
         }
-        faults.extend(unknown(chapter)?);
+        faults.extend(unknown(chapter, &ids)?);
     }
-    for id in folders(root)? {
-        let times = offered.iter().filter(|(offer, _)| *offer == id).count();
+    for id in &ids {
+        let times = offered.iter().filter(|(offer, _)| offer == id).count();
         if times != 1 {
             faults.push(format!("{id} is offered {times} times"));
         }
@@ -51,8 +52,8 @@ pub(crate) fn compare(chapters: &[Chapter], root: &Path) -> Result<(), Failure> 
 
 fn compare_one(chapter: &Chapter, offer: [&str; 4], root: &Path) -> Result<(), Failure> {
     let [id, title, minutes, checked] = offer;
-    let exercise = Exercise::of(id).ok_or_else(|| format!("there is no exercise {id}"))?;
-    let known = exercise.description(root)?;
+    let known = Exercise::of(id, &root.join("exercises"))?;
+    let known = known.ok_or_else(|| format!("there is no exercise {id}"))?;
     ensure!(chapter.name == known.chapter, "{id} belongs to {}", known.chapter);
     ensure!(title == known.title, "the title of {id} is \"{}\"", known.title);
     ensure!(minutes == known.minutes.to_string(), "{id} takes {} minutes", known.minutes);
@@ -60,30 +61,17 @@ fn compare_one(chapter: &Chapter, offer: [&str; 4], root: &Path) -> Result<(), F
     Ok(())
 }
 
-/// The exercises that a chapter tells the reader to check and that do not exist.
-fn unknown(chapter: &Chapter) -> Result<Vec<String>, Failure> {
+/// The exercises that a chapter tells the reader to check and that do not exist, but for the reader's own.
+fn unknown(chapter: &Chapter, known: &[String]) -> Result<Vec<String>, Failure> {
     let command = Regex::new(r"check -- (\d\d[a-z])\b")?;
     let mut faults = Vec::new();
-    for (number, line) in (1..).zip(chapter.text.lines()) {
+    let lines = (1..).zip(chapter.text.lines());
+    for (number, line) in lines.filter(|(_, line)| !line.contains("--exercises")) {
         let ids = command.captures_iter(line).map(|found| found[1].to_owned());
-        let unknown = ids.filter(|id| Exercise::of(id).is_none());
+        let unknown = ids.filter(|id| !known.contains(id));
         faults.extend(unknown.map(|id| chapter.at(number, format!("there is no exercise {id}"))));
     }
     Ok(faults)
-}
-
-/// The ids of the folders with an exercise.
-fn folders(root: &Path) -> Result<BTreeSet<String>, Failure> {
-    let mut ids = BTreeSet::new();
-    for entry in fs::read_dir(root.join("exercises"))? {
-        let path = entry?.path();
-        if path.join("exercise.toml").is_file() {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            ids.insert(name.chars().take(3).collect());
-        }
-    }
-    ensure!(!ids.is_empty(), "no exercises");
-    Ok(ids)
 }
 
 /// Looks that there is a heading wherever `check` tells a student to read.
@@ -99,9 +87,8 @@ pub(crate) fn find_what_check_names(chapters: &[Chapter], root: &Path) -> Result
             places.insert((chapter.to_owned(), heading.trim_matches('"').to_owned()));
         }
     }
-    for exercise in EXERCISES {
-        let description = exercise.description(root)?;
-        places.insert((description.chapter, description.heading));
+    for exercise in Exercise::all(&root.join("exercises"))? {
+        places.insert((exercise.chapter, exercise.heading));
     }
     let has = |name: &str, heading: &str| {
         let chapter = chapters.iter().find(|chapter| chapter.name == name);

@@ -4,14 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use check::Failure;
-use check::exercises::EXERCISES;
+use check::exercises::Exercise;
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 use tests::{ensure, workspace};
 
-use crate::chapter::Chapter;
+use crate::chapter::{Block, Chapter};
 use crate::transcripts::Script;
-use crate::{exercises, is_missing, links, quotes, trial};
+use crate::{all_chapters, exercises, is_missing, links, quotes, trial};
 
 const NAME: &str = "chapters/fixture.md";
 const FIXTURE: &str = include_str!("fixture.md");
@@ -86,7 +86,7 @@ const TRANSCRIPTS: [Lie; 15] = [
     ("HEAD /news.html 200", "HEAD /news.html 404", "the server printed something else"),
     ("...\n```", "```", "the server printed something else"),
     ("step04-fork\nstep04-fork\n", "step04-fork\n", "+step04-fork"),
-    ("pgrep -o step04", "pgrep -o step05", "no step05 runs here"),
+    ("./pid-on 8080", "./pid-on 1", "+pid-on: no server of yours listens on port 1"),
     ("listens 1", "listens 3", "-listens 3"),
     ("...\n8\n", "...\n7\n", "-..."),
     ("GET /a.html 404 0", "GET /a.html 200 0", "the server printed something else"),
@@ -121,6 +121,42 @@ const OFFERS: [Lie; 6] = [
     ),
 ];
 
+/// A book of a few pages, each behind its name.
+const PAGES: &str = "\
+=== SUMMARY.md
+- [Front](README.md)
+- [A](00-a.md)
+- [B](b.md)
+- [C](01-c.md)
+- [Words](glossary.md)
+=== README.md
+Begin: [A](00-a.md)
+=== 00-a.md
+A [zombie](glossary.md#zombie).
+
+Next: [B](b.md)
+=== b.md
+Next: [C](01-c.md)
+=== 01-c.md
+Next: [Words](glossary.md)
+=== glossary.md
+# Words
+### zombie
+";
+
+const CONTENTS: [Lie; 6] = [
+    ("- [B](b.md)\n", "", "SUMMARY.md lists"),
+    ("- [B](b.md)\n", "- [B](b.md)\n- [B](b.md)\n", "SUMMARY.md lists"),
+    (
+        "- [A](00-a.md)\n- [B](b.md)\n- [C](01-c.md)",
+        "- [C](01-c.md)\n- [B](b.md)\n- [A](00-a.md)",
+        "order",
+    ),
+    ("Next: [B](b.md)", "Next: [C](01-c.md)", "00-a.md leads to Some(\"01-c.md\")"),
+    ("Next: [Words](glossary.md)", "The end.", "01-c.md leads to None"),
+    ("### zombie", "### ghost", "no chapter leads to glossary.md#ghost"),
+];
+
 /// A server with a child for each client, clients in the background, and a lie.
 const LEAVES_MUCH: &str = "
 ```console
@@ -140,21 +176,23 @@ something
 ";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let needs_tools = is_missing("curl") || is_missing("ps");
+    let needs_tools = ["curl", "ps", "ss"].into_iter().any(is_missing);
     vec![
         trial("the test itself: lies in quotes are found", quotes_are_compared),
+        trial("the test itself: a lie in each chapter is found", chapters_are_compared),
         trial(
             "the test itself: a source edited by one space is found and mended",
             source_is_edited,
         ),
         trial(
-            "the test itself: lies in transcripts are found (needs curl, ps)",
+            "the test itself: lies in transcripts are found (needs curl, ps, ss)",
             transcripts_are_compared,
         )
         .with_ignored_flag(needs_tools),
         trial("the test itself: a failed replay leaves no process", nothing_is_left),
         trial("the test itself: dead links are found", links_are_followed),
         trial("the test itself: wrong offers of exercises are found", offers_are_compared),
+        trial("the test itself: pages out of place are found", contents_are_compared),
     ]
 }
 
@@ -180,11 +218,19 @@ fn find(
     compare: impl Fn(&Chapter) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let path = root.join(NAME);
-    compare(&Chapter::parse(path.clone(), NAME, FIXTURE.to_owned())?)?;
+    find_in(FIXTURE, lies, |text| compare(&Chapter::parse(path.clone(), NAME, text.to_owned())?))
+}
+
+/// The same for any text.
+fn find_in(
+    truths: &str,
+    lies: &[Lie],
+    compare: impl Fn(&str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    compare(truths)?;
     for (truth, lie, said) in lies {
-        ensure!(FIXTURE.contains(truth), "the fixture has no {truth:?}");
-        let text = FIXTURE.replacen(truth, lie, 1);
-        let Err(failure) = compare(&Chapter::parse(path.clone(), NAME, text)?) else {
+        ensure!(truths.contains(truth), "the fixture has no {truth:?}");
+        let Err(failure) = compare(&truths.replacen(truth, lie, 1)) else {
             return Err(format!("{lie:?} in place of {truth:?} was not found").into());
         };
         ensure!(failure.to_string().contains(said), "{lie:?}: no {said:?} in: {failure}");
@@ -199,6 +245,29 @@ fn quotes_are_compared() -> Result<(), Failure> {
         ensure!(compared == 8, "{compared} blocks compared");
         Ok(())
     })
+}
+
+/// One letter more, in the last quote of each chapter that has one. Only the first chapter has none.
+fn chapters_are_compared() -> Result<(), Failure> {
+    for chapter in all_chapters()? {
+        let has_number = chapter.file_name().starts_with(|first: char| first.is_ascii_digit());
+        let is_quote = |block: &&Block| {
+            block.comment.as_ref().is_some_and(|comment| comment.starts_with("source: "))
+        };
+        let Some(last) = chapter.blocks.iter().rfind(is_quote) else {
+            let name = chapter.file_name();
+            ensure!(!has_number || name.starts_with("00"), "{name} quotes nothing");
+            continue;
+        };
+        let mut text = chapter.text.clone();
+        text.insert(last.range.start, 'x');
+        let lie = Chapter::parse(chapter.path.clone(), &chapter.name, text)?;
+        let failure = quotes::compare(&lie, workspace()).err();
+        let failure = failure.ok_or_else(|| format!("{}: not found", chapter.name))?;
+        let place = format!("{}:{}: differs", chapter.name, last.line);
+        ensure!(failure.to_string().contains(&place), "no {place:?} in: {failure}");
+    }
+    Ok(())
 }
 
 fn source_is_edited() -> Result<(), Failure> {
@@ -265,8 +334,8 @@ fn links_are_followed() -> Result<(), Failure> {
 /// All exercises are offered in their chapters, 04b in the fixture.
 fn offers_are_compared() -> Result<(), Failure> {
     let mut others = Vec::new();
-    for exercise in EXERCISES.iter().filter(|exercise| exercise.id != "04b") {
-        let known = exercise.description(workspace())?;
+    let all = Exercise::all(&workspace().join("exercises"))?;
+    for known in all.into_iter().filter(|exercise| exercise.id != "04b") {
         let text = format!(
             "- **{0}**, *{1}* ({2} minutes): an offer. `cargo run -p check -- {0}`\n",
             known.id, known.title, known.minutes
@@ -281,5 +350,20 @@ fn offers_are_compared() -> Result<(), Failure> {
         let fixture = ("chapters/04-fork.md".to_owned(), chapter.text.clone());
         chapters.push(parse(&fixture)?);
         exercises::compare(&chapters, workspace())
+    })
+}
+
+fn contents_are_compared() -> Result<(), Failure> {
+    find_in(PAGES, &CONTENTS, |text| {
+        let mut pages = Vec::new();
+        for page in text.split("=== ").skip(1) {
+            let (name, text) = page.split_once('\n').ok_or("a page without text")?;
+            let name = format!("chapters/{name}");
+            pages.push(Chapter::parse(workspace().join(&name), &name, text.to_owned())?);
+        }
+        let summary = pages.remove(0);
+        links::compare_contents(&summary, &pages)?;
+        let glossary = pages.last().ok_or("no pages")?;
+        links::compare_words(glossary, &pages).map(|_| ())
     })
 }

@@ -93,14 +93,48 @@ fn anchors(page: &Chapter) -> Vec<String> {
     anchors.collect()
 }
 
-/// Compares the contents with the chapters that there are: first README.md, then by number, then by name.
+/// Compares the contents with the pages that there are, and with where each says that one goes on. A page with a
+/// number stands in its order, any other where it is read.
 ///
 /// # Errors
-/// One is missing, stands twice or elsewhere.
+/// One is missing, stands twice or elsewhere, or a chapter leads past the next one.
 pub(crate) fn compare_contents(summary: &Chapter, chapters: &[Chapter]) -> Result<(), Failure> {
-    let mut expected: Vec<&str> = chapters.iter().map(Chapter::file_name).collect();
-    expected.sort_by_key(|name| (*name != "README.md", *name));
     let listed: Vec<&str> = summary.links.iter().map(|link| link.target.as_str()).collect();
-    ensure!(listed == expected, "SUMMARY.md lists\n{listed:#?}, and there are\n{expected:#?}");
-    Ok(())
+    let mut sorted = listed.clone();
+    sorted.sort_unstable();
+    let mut there: Vec<&str> = chapters.iter().map(Chapter::file_name).collect();
+    there.sort_unstable();
+    ensure!(sorted == there, "SUMMARY.md lists\n{listed:#?}, and there are\n{there:#?}");
+    let has_number = |name: &&&str| name.starts_with(|first: char| first.is_ascii_digit());
+    let is_sorted = listed.iter().filter(has_number).is_sorted();
+    let is_first = listed.first() == Some(&"README.md");
+    ensure!(is_sorted && is_first, "SUMMARY.md has another order:\n{listed:#?}");
+
+    let next = Regex::new(r"(?m)^(?:Next|Begin): \[[^\]]+\]\(([^)]+)\)$")?;
+    let mut faults = Vec::new();
+    for chapter in chapters {
+        let name = chapter.file_name();
+        let place = listed.iter().position(|listed| *listed == name);
+        let follows = place.and_then(|place| listed.get(place + 1)).copied();
+        let says = next.captures(&chapter.text).map(|found| found[1].to_owned());
+        if (has_number(&&name) || says.is_some()) && says.as_deref() != follows {
+            faults.push(format!("{name} leads to {says:?}, and {follows:?} follows it"));
+        }
+    }
+    report(faults)
+}
+
+/// Looks that a chapter leads to each word of the glossary.
+///
+/// # Errors
+/// To one no link leads; names each.
+pub(crate) fn compare_words(glossary: &Chapter, chapters: &[Chapter]) -> Result<usize, Failure> {
+    let links = chapters.iter().flat_map(|chapter| &chapter.links);
+    let linked: Vec<&str> =
+        links.filter_map(|link| link.target.strip_prefix("glossary.md#")).collect();
+    // The first heading is the page's own.
+    let words: Vec<String> = anchors(glossary).into_iter().skip(1).collect();
+    let missing = words.iter().filter(|word| !linked.contains(&word.as_str()));
+    report(missing.map(|word| format!("no chapter leads to glossary.md#{word}")).collect())?;
+    Ok(words.len())
 }

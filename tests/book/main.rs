@@ -1,7 +1,7 @@
 //! The book is true: what it quotes is the source, what it shows is what the programs print, and what it
 //! points to is there. With `REWRITE=1` in the environment, what it quotes is written anew.
 //!
-//! Some transcripts need curl, nc, ss, ps, pgrep, strace or python3. Where one is missing, the test
+//! Some transcripts need curl, nc, ss, ps, pgrep, strace, python3 or haproxy. Where one is missing, the test
 //! is listed as ignored.
 
 mod chapter;
@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 
-use check::exercises::EXERCISES;
+use check::exercises::Exercise;
 use check::{Failure, processes};
 use libtest_mimic::{Failed, Trial};
 use tests::workspace;
@@ -44,7 +44,9 @@ fn main() -> Result<(), Failure> {
         trials.push(trial(title, move || replay(&name)).with_ignored_flag(is_missing));
     }
     trials.push(trial("links and anchors lead somewhere", links_lead_somewhere));
-    trials.push(trial("SUMMARY.md lists every chapter once", contents_are_complete));
+    let title = "SUMMARY.md lists every chapter once, each leads to the next";
+    trials.push(trial(title, contents_are_complete));
+    trials.push(trial("a chapter leads to each word of the glossary", words_are_linked));
     trials.push(trial("README.md gives each chapter's minutes", minutes_agree));
     trials.push(trial("every exercise is in one chapter", || {
         exercises::compare(&all_chapters()?, workspace())
@@ -52,8 +54,9 @@ fn main() -> Result<(), Failure> {
     trials.push(trial("what check points to is there", what_check_names_is_there));
     let title = "mdbook builds the book and step 09 serves it (needs mdbook)";
     trials.push(trial(title, site_is_whole).with_ignored_flag(is_missing("mdbook")));
+    trials.push(trial("the demo site is whole", demo_is_whole));
     trials.extend(itself::trials());
-    let conclusion = libtest_mimic::run(&tests::arguments(4), trials);
+    let conclusion = libtest_mimic::run(&tests::arguments(6), tests::where_possible(trials));
     processes::end_descendants();
     conclusion.exit()
 }
@@ -91,7 +94,9 @@ fn needs(tools: &BTreeSet<&str>) -> String {
 
 fn is_missing(tool: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    !env::split_paths(&path).any(|folder| folder.join(tool).is_file())
+    // Where HAProxy is on Debian, and a user's PATH does not lead.
+    let folders = env::split_paths(&path).chain(["/usr/sbin".into()]);
+    !folders.into_iter().any(|folder| folder.join(tool).is_file())
 }
 
 #[allow(clippy::print_stderr)]
@@ -120,9 +125,9 @@ fn links_lead_somewhere() -> Result<(), Failure> {
         ["README.md", "ARCHITECTURE.md", "crates/check/README.md", "crates/check/wire/README.md"];
     let mut others: Vec<String> = others.map(str::to_owned).to_vec();
     others.extend(["chapters/SUMMARY.md", "exercises/README.md"].map(str::to_owned));
-    for exercise in EXERCISES {
-        let folder = exercise.folder(workspace())?;
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    others.push("exercises/your-own/README.md".to_owned());
+    for exercise in Exercise::all(&workspace().join("exercises"))? {
+        let name = exercise.folder.file_name().unwrap_or_default().to_string_lossy();
         others.push(format!("exercises/{name}/README.md"));
     }
     for name in others {
@@ -136,6 +141,14 @@ fn links_lead_somewhere() -> Result<(), Failure> {
 fn contents_are_complete() -> Result<(), Failure> {
     let summary = Chapter::read(workspace(), "chapters/SUMMARY.md")?;
     links::compare_contents(&summary, &all_chapters()?)
+}
+
+#[allow(clippy::print_stderr)]
+fn words_are_linked() -> Result<(), Failure> {
+    let glossary = Chapter::read(workspace(), "chapters/glossary.md")?;
+    let words = links::compare_words(&glossary, &all_chapters()?)?;
+    eprintln!("{words} words, each with a link to it");
+    Ok(())
 }
 
 fn minutes_agree() -> Result<(), Failure> {
@@ -152,7 +165,14 @@ fn what_check_names_is_there() -> Result<(), Failure> {
 
 #[allow(clippy::print_stderr)]
 fn site_is_whole() -> Result<(), Failure> {
-    let files = site::build_and_walk(&all_chapters()?, workspace())?;
+    let files = site::build_and_walk(&all_chapters()?)?;
     eprintln!("{files} files of the site, every link followed");
+    Ok(())
+}
+
+#[allow(clippy::print_stderr)]
+fn demo_is_whole() -> Result<(), Failure> {
+    let files = site::walk_demo()?;
+    eprintln!("{files} files of the demo site, every link followed");
     Ok(())
 }

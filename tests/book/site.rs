@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Command;
 
 use check::{Client, Failure};
 use regex_lite::Regex;
-use tests::{ensure, program};
+use tests::{build_book, ensure, program, workspace};
 
 use crate::chapter::{Chapter, report};
 use crate::terminal::Terminal;
@@ -25,17 +24,11 @@ const TYPES: [(&str, &str); 6] = [
 ///
 /// # Errors
 /// Something is not there or has the wrong type, or a chapter cannot be reached or searched.
-pub(crate) fn build_and_walk(chapters: &[Chapter], root: &Path) -> Result<usize, Failure> {
+pub(crate) fn build_and_walk(chapters: &[Chapter]) -> Result<usize, Failure> {
     let folder = tempfile::tempdir()?;
-    let built =
-        Command::new("mdbook").arg("build").arg(root).arg("-d").arg(folder.path()).output()?;
-    let said = String::from_utf8_lossy(&built.stderr);
-    ensure!(built.status.success() && !said.contains("WARN"), "mdbook says: {said}");
+    build_book(folder.path())?;
 
-    let command = format!("'{}' --quiet --port 0 .", program("step09-epoll")?.display());
-    let server = Terminal::start(&command, folder.path())?;
-    let port = server.port()?.ok_or("the server has ended")?;
-    let files = walk(port)?;
+    let files = serve_and_walk(folder.path(), &[])?;
 
     let mut faults = Vec::new();
     let index = files.iter().find(|(name, _)| name.contains("searchindex"));
@@ -56,9 +49,49 @@ pub(crate) fn build_and_walk(chapters: &[Chapter], root: &Path) -> Result<usize,
     Ok(files.len())
 }
 
+/// Walks the demo site from its front page. Returns how many files came.
+///
+/// # Errors
+/// Something is not there or has the wrong type, or a page lacks what every page should have.
+pub(crate) fn walk_demo() -> Result<usize, Failure> {
+    // The front page has one link to a page that is not there.
+    let files = serve_and_walk(&workspace().join("demo"), &["nothing-here.html"])?;
+
+    let needed = ["<html lang=\"en\">", "<meta charset=\"utf-8\">", "name=\"viewport\"", "<h1>"];
+    let title = Regex::new("<title>[^<]+</title>")?;
+    let picture = Regex::new("<img[^>]*>")?;
+    let mut faults = Vec::new();
+    for (name, text) in files.iter().filter(|(name, _)| name.ends_with(".html")) {
+        let lacking = needed.iter().filter(|part| !text.contains(**part));
+        faults.extend(lacking.map(|part| format!("{name} has no {part}")));
+        if !title.is_match(text) {
+            faults.push(format!("{name} has no title"));
+        }
+        for tag in picture.find_iter(text).map(|found| found.as_str()) {
+            let says = |attribute: &str| {
+                let (_, value) = tag.split_once(&format!(" {attribute}=\"")).unwrap_or_default();
+                !value.is_empty() && !value.starts_with('"')
+            };
+            if !["alt", "width", "height"].into_iter().all(says) {
+                faults.push(format!("{name}: no alt, width or height: {tag}"));
+            }
+        }
+    }
+    report(faults)?;
+    Ok(files.len())
+}
+
+/// Serves a folder and walks it as [`walk`] does. The server has a terminal of its own: what a test leaves
+/// behind is ended with all descendants of this process, and those are the other tests' too.
+fn serve_and_walk(folder: &Path, elsewhere: &[&str]) -> Result<BTreeMap<String, String>, Failure> {
+    let command = format!("'{}' --quiet --port 0 .", program("step09-epoll")?.display());
+    let server = Terminal::start(&command, folder)?;
+    walk(server.port()?.ok_or("the server has ended")?, elsewhere)
+}
+
 /// Asks for the front page and all that it leads to. The names are from the root of the site, without a
-/// slash in front.
-fn walk(port: u16) -> Result<BTreeMap<String, String>, Failure> {
+/// slash in front. Links to `elsewhere` are not followed.
+fn walk(port: u16, elsewhere: &[&str]) -> Result<BTreeMap<String, String>, Failure> {
     // In a tag, and where the script of the search is told of its index.
     let in_page = Regex::new(r#"<[a-z][^<>]*? (?:href|src)="([^"]+)"|searchindex_js = "([^"]+)""#)?;
     let in_style = Regex::new(r#"url\(['"]?([^'")]+)['"]?\)"#)?;
@@ -67,7 +100,7 @@ fn walk(port: u16) -> Result<BTreeMap<String, String>, Failure> {
     let mut to_ask = vec![("the address of the site".to_owned(), "index.html".to_owned())];
     let mut faults = Vec::new();
     while let Some((from, name)) = to_ask.pop() {
-        if files.contains_key(&name) {
+        if files.contains_key(&name) || elsewhere.contains(&name.as_str()) {
             continue;
         }
         let text = match fetch(port, if name == "index.html" { "" } else { &name }) {
@@ -129,6 +162,8 @@ fn resolved(page: &str, path: &str) -> String {
         match part {
             "." => {}
             ".." => drop(parts.pop()),
+            // A folder.
+            "" => parts.push("index.html"),
             _ => parts.push(part),
         }
     }

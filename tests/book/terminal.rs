@@ -83,7 +83,10 @@ impl Terminal {
         shell.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
         // What a reader may have set otherwise, and what a machine that runs tests may have.
         shell.envs([("LC_ALL", "C.UTF-8"), ("TERM", "dumb"), ("NO_COLOR", "1"), ("NO_PROXY", "*")]);
-        shell.env("CURL_HOME", folder).env("PYTHONDONTWRITEBYTECODE", "1");
+        shell
+            .env("CURL_HOME", folder)
+            .env("XDG_STATE_HOME", folder)
+            .env("PYTHONDONTWRITEBYTECODE", "1");
         let screen = Arc::new(Screen::default());
         let shell = processes::spawn(&mut shell)?;
         let watched = Arc::clone(&screen);

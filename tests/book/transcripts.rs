@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
-use std::sync::{Mutex, PoisonError};
 
 use check::Failure;
 use regex_lite::Regex;
 use tests::ensure;
 
 use crate::chapter::{Block, Chapter};
-use crate::desk::Desk;
+use crate::desk::{Desk, UP};
 
 /// What a command may use that is not on every machine.
 const TOOLS: [&str; 7] = ["curl", "nc", "ss", "ps", "pgrep", "strace", "python3"];
@@ -171,7 +170,12 @@ impl<'a> Script<'a> {
         });
         let is_word = |letter: char| letter.is_alphanumeric() || "_-./".contains(letter);
         let words = commands.flat_map(|command| command.split(move |letter| !is_word(letter)));
-        words.filter_map(|word| TOOLS.into_iter().find(|tool| *tool == word)).collect()
+        let tool = |word: &str| match word {
+            UP => Some("haproxy"),
+            "./pid-on" => Some("ss"),
+            word => TOOLS.into_iter().find(|tool| *tool == word),
+        };
+        words.filter_map(tool).collect()
     }
 
     /// Does what a reader does, one command after the other.
@@ -179,9 +183,6 @@ impl<'a> Script<'a> {
     /// # Errors
     /// Something printed is not what the chapter shows, or a program does not end.
     pub(crate) fn replay(&self) -> Result<Replayed, Failure> {
-        // The machine is theirs alone: some of what a chapter shows depends on who waits how long.
-        static ONE_READER: Mutex<()> = Mutex::new(());
-        let _alone = ONE_READER.lock().unwrap_or_else(PoisonError::into_inner);
         let mut desk = Desk::new()?;
         for passage in &self.passages {
             desk.settle();

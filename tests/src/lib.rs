@@ -4,8 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::{env, fs};
 
 use check::{Failure, Fixture, Server};
+use io_uring::{IoUring, cqueue, squeue};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 
@@ -23,13 +25,64 @@ pub fn program(step: &str) -> Result<PathBuf, Failure> {
 }
 
 fn build() -> Result<HashMap<String, PathBuf>, Failure> {
-    let packages: Vec<&str> = STEPS.iter().map(|step| step.name).chain(["check", "lab"]).collect();
-    check::cargo::build(&workspace().join("Cargo.toml"), &packages)
+    // All of the workspace, as `cargo test --workspace` has built it: some packages alone would have other
+    // features of what they share, and that would be compiled once more.
+    check::cargo::build(&workspace().join("Cargo.toml"), &[])
+}
+
+/// An example of one of our programs, built like it.
+///
+/// # Errors
+/// It does not build.
+pub fn example(step: &str, name: &str) -> Result<PathBuf, Failure> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--workspace", "--example", name]).current_dir(workspace());
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    ensure!(cargo.stdin(Stdio::null()).status()?.success(), "{step}: {name} does not compile");
+    Ok(program(step)?.with_file_name("examples").join(name))
+}
+
+/// Whether somebody has changed something below a folder of the workspace since it was given out, as far as
+/// git can tell. An exercise is done where it lies.
+pub fn is_edited(folder: &Path) -> bool {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(workspace()).args(["status", "--porcelain", "--"]).arg(folder);
+    git.stdin(Stdio::null()).output().is_ok_and(|output| !output.stdout.is_empty())
+}
+
+/// A file of the workspace as it was given out, also if somebody has changed it since.
+///
+/// # Errors
+/// It cannot be read.
+pub fn as_given_out(file: &Path) -> Result<String, Failure> {
+    if !is_edited(file) {
+        return Ok(fs::read_to_string(file)?);
+    }
+    let (folder, name) = (file.parent().ok_or("no folder")?, file.file_name().ok_or("no name")?);
+    let mut git = Command::new("git");
+    git.arg("-C").arg(folder).arg("show").arg(format!("HEAD:./{}", name.to_string_lossy()));
+    let output = git.stdin(Stdio::null()).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// The root of the workspace.
 pub fn workspace() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Makes a site of the book in a folder. Needs mdbook.
+///
+/// # Errors
+/// mdbook fails, or warns.
+pub fn build_book(folder: &Path) -> Result<(), Failure> {
+    let built =
+        Command::new("mdbook").arg("build").arg(workspace()).arg("-d").arg(folder).output()?;
+    let said = String::from_utf8_lossy(&built.stderr);
+    ensure!(built.status.success() && !said.contains("WARN"), "mdbook says: {said}");
+    Ok(())
 }
 
 /// A step on a free port, with further arguments.
@@ -50,6 +103,14 @@ pub fn start(step: Step, arguments: &[&str]) -> Result<Server, Failure> {
     Server::start(&mut command(step, arguments)?)
 }
 
+/// A running step that serves a folder.
+///
+/// # Errors
+/// The step does not start.
+pub fn start_in(step: Step, folder: &Path) -> Result<Server, Failure> {
+    Server::start(command(step, &[])?.arg(folder))
+}
+
 /// A running step that serves the fixture site.
 ///
 /// # Errors
@@ -65,6 +126,27 @@ pub fn under_shell(change: &str, inner: &Command) -> Command {
     shell.arg("-c").arg(format!("{change}; exec \"$@\"")).arg("sh");
     shell.arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
     shell
+}
+
+/// A quiet step whose system calls fail as `injections` say: strace's words, such as
+/// `accept4:error=EMFILE:when=2+3`. A when counts calls of each thread.
+///
+/// # Errors
+/// The step does not build.
+pub fn under_strace(step: Step, injections: &[&str]) -> Result<Command, Failure> {
+    let inner = command(step, &["--quiet"])?;
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null"]);
+    for injection in injections {
+        strace.args(["-e", &format!("inject={injection}")]);
+    }
+    let calls: Vec<&str> = injections
+        .iter()
+        .map(|injection| injection.split(':').next().unwrap_or_default())
+        .collect();
+    strace.args(["-e", &format!("trace={}", calls.join(","))]);
+    strace.arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
+    Ok(strace)
 }
 
 /// A named test of one step.
@@ -84,6 +166,24 @@ pub fn arguments(at_a_time: usize) -> Arguments {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(at_a_time);
     arguments
+}
+
+/// The tests, with those of step 12 listed as ignored where the kernel has no io_uring for us.
+pub fn where_possible(trials: Vec<Trial>) -> Vec<Trial> {
+    let is_missing = IoUring::<squeue::Entry, cqueue::Entry>::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .build(1)
+        .is_err();
+    let mark = |trial: Trial| {
+        let is_step12 =
+            ["step12", "12-uring.md: transcripts"].iter().any(|name| trial.name().contains(name));
+        if !(is_missing && is_step12) {
+            return trial;
+        }
+        trial.with_kind("needs io_uring").with_ignored_flag(true)
+    };
+    trials.into_iter().map(mark).collect()
 }
 
 /// Fails with a sentence unless something holds.
@@ -176,8 +276,16 @@ impl Verdict {
 /// # Errors
 /// The checks could not be made.
 pub fn verdict(task: &str, server: &[String], level: &str) -> Result<Verdict, Failure> {
+    verdict_with(task, server, &["--level", level])
+}
+
+/// As [`verdict`], with other options.
+///
+/// # Errors
+/// The checks could not be made.
+pub fn verdict_with(task: &str, server: &[String], options: &[&str]) -> Result<Verdict, Failure> {
     let mut command = check_command()?;
-    command.args([task, "--format", "json", "--level", level]);
+    command.args([task, "--format", "json"]).args(options);
     if !server.is_empty() {
         command.arg("--").args(server);
     }

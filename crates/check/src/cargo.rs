@@ -22,14 +22,54 @@ pub fn workspace() -> PathBuf {
 /// # Errors
 /// There is no cargo, or something does not compile.
 pub fn build(manifest: &Path, packages: &[&str]) -> Result<HashMap<String, PathBuf>, Failure> {
-    compile(manifest, packages, Stdio::inherit())
+    compile(manifest, packages, &[], Stdio::inherit())
+}
+
+/// As [`build`], and examples of these packages too.
+///
+/// # Errors
+/// As there.
+pub fn build_with_examples(
+    manifest: &Path,
+    packages: &[&str],
+    examples: &[&str],
+) -> Result<HashMap<String, PathBuf>, Failure> {
+    compile(manifest, packages, examples, Stdio::inherit())
 }
 
 fn compile(
     manifest: &Path,
     packages: &[&str],
+    examples: &[&str],
     errors: Stdio,
 ) -> Result<HashMap<String, PathBuf>, Failure> {
+    let mut cargo = build_command(manifest, packages);
+    if !examples.is_empty() {
+        // Otherwise these would be all that is built.
+        cargo.arg("--bins");
+    }
+    for example in examples {
+        cargo.args(["--example", example]);
+    }
+    let output = cargo
+        .stdin(Stdio::null())
+        .stderr(errors)
+        .output()
+        .map_err(|error| format!("cannot start cargo: {error}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        // cargo says this when it has come as far as the compiler.
+        let has_compiled = String::from_utf8_lossy(&output.stdout).contains("build-finished");
+        let what =
+            if has_compiled { "does not compile" } else { "cannot be built: cargo says why" };
+        let why = format!("{} {what}\n{said}", packages.join(" "));
+        return Err(why.trim_end().into());
+    }
+    Ok(programs(&String::from_utf8(output.stdout)?))
+}
+
+/// The command that builds packages of a workspace. [`programs`] understands what it prints.
+pub fn build_command(manifest: &Path, packages: &[&str]) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--message-format=json-render-diagnostics", "--manifest-path"]);
     cargo.arg(manifest);
@@ -39,18 +79,13 @@ fn compile(
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
-    let output = cargo
-        .stdin(Stdio::null())
-        .stderr(errors)
-        .output()
-        .map_err(|error| format!("cannot start cargo: {error}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let why = format!("{} does not compile\n{said}", packages.join(" "));
-        return Err(why.trim_end().into());
-    }
+    cargo
+}
+
+/// The programs by name of which cargo has said that they are built.
+pub fn programs(printed: &str) -> HashMap<String, PathBuf> {
     let mut programs = HashMap::new();
-    for line in String::from_utf8(output.stdout)?.lines() {
+    for line in printed.lines() {
         let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
         if let (Some(name), Some(program)) =
             (message["target"]["name"].as_str(), message["executable"].as_str())
@@ -58,7 +93,7 @@ fn compile(
             programs.insert(name.to_owned(), program.into());
         }
     }
-    Ok(programs)
+    programs
 }
 
 /// The program of one package. What the compiler has to say goes to `errors`; if that is a pipe, to the
@@ -67,6 +102,6 @@ fn compile(
 /// # Errors
 /// As [`build`].
 pub fn program(manifest: &Path, package: &str, errors: Stdio) -> Result<PathBuf, Failure> {
-    let mut programs = compile(manifest, &[package], errors)?;
+    let mut programs = compile(manifest, &[package], &[], errors)?;
     programs.remove(package).ok_or_else(|| format!("{package} is no program").into())
 }

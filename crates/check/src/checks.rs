@@ -2,19 +2,22 @@
 
 mod concurrency;
 mod evidence;
+mod judge;
+mod model;
+mod pages;
 mod robustness;
 mod wire;
 
 use std::fmt::{self, Display};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::scene::Scene;
 use crate::site::SiteFile;
 use crate::{Failure, Step};
 
 /// What a check looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layer {
     /// The bytes of one answer, or of several on one connection.
@@ -154,9 +157,10 @@ pub static CHECKS: &[Check] = &[
     check("who comes and who goes is printed", (Wire, Core), raw, ("07", "The loop"), wire::coming_and_going),
     check("the front page is 200", (Wire, Core), http, ("02", "The answer"), wire::front_page),
     check("files arrive byte for byte", (Wire, Core), files, ("03", HOW), wire::files_arrive),
+    check("a percent-encoded target is decoded", (Wire, Core), files, ("03", "The whole server in one piece"), wire::percent_encoded),
     check("Content-Length is the length of the body", (Wire, Core), http, ("02", "The answer"), wire::content_length),
     check("Content-Length counts bytes, not characters", (Wire, Core), files, ("02", "The answer"), wire::content_length_in_bytes),
-    check("Content-Type fits the file", (Wire, Core), files, ("03", "What an answer says of a file"), wire::content_type),
+    check("Content-Type fits the file", (Wire, Core), files, ("03", "The whole server in one piece"), wire::content_type),
     check("what is not there is 404", (Wire, Core), http, ("02", "404, and what 200 would do"), wire::missing),
     check("HEAD is the head without the body", (Wire, Core), files, ("03", "What an answer says of a file"), wire::head),
     check("the connection ends after Connection: close", (Wire, Core), answers, ("04", HOW), wire::ends),
@@ -169,10 +173,14 @@ pub static CHECKS: &[Check] = &[
     check("a silent client stops nobody", (Concurrency, Core), |step| step.is_concurrent, ("", WATCH), concurrency::silent),
     check("a client that sends a byte at a time stops nobody", (Concurrency, Core), concurrent, ("", WATCH), concurrency::dripping),
     check("the last to come can be the first to be answered", (Concurrency, Core), concurrent, ("", HOW), concurrency::reverse),
+    check("answers do not wait for each other", (Concurrency, Core), concurrent, ("", HOW), concurrency::overlapping),
     check("a slow reader stops nobody", (Concurrency, Core), concurrent_files, ("", WATCH), concurrency::slow_reader),
+    check("a file that takes long stops nobody", (Concurrency, Exercise), |step| step.number() == "11", ("11", "Now break it"), pages::slow_file),
     check("a client between two requests stops nobody", (Concurrency, Core), persistent, ("08", WATCH), concurrency::between_requests),
     check("sixty-four clients at once", (Concurrency, Core), |step| step.is_concurrent, ("", HOW), concurrency::sixty_four),
     check("three hundred clients at once", (Concurrency, Strict), |step| step.is_concurrent, ("", BREAK), concurrency::three_hundred),
+    check("every visit is counted once", (Concurrency, Exercise), |step| matches!(step.number(), "04" | "05"), ("", HOW), pages::visits),
+    check("a slow page stops nobody", (Concurrency, Exercise), |step| step.number() == "09", ("09", BREAK), pages::slow_page),
     check("nobody is skipped when somebody leaves", (Concurrency, Exercise), raw, ("07", "Removing while walking"), concurrency::nobody_is_skipped),
 
     check("a request in pieces is answered", (Robustness, Core), http, ("02", "recv is not a request"), robustness::pieces),
@@ -185,13 +193,17 @@ pub static CHECKS: &[Check] = &[
     check("a big file arrives whole at a slow reader", (Robustness, Core), files, ("03", "A write is not an answer"), robustness::big_file),
     check("no descriptor is left behind", (Robustness, Core), every, ("", WATCH), robustness::descriptors),
     check("no zombie is left behind", (Robustness, Core), every, ("04", HOW), robustness::zombies),
+    check("no zombie waits for the next client", (Robustness, Exercise), |step| step.number() == "04", ("04", "The parent asks how the child ended"), robustness::no_zombie_waits),
     check("a thousand resets end nobody", (Robustness, Strict), every, ("", BREAK), robustness::resets),
 
     check("a process for each client", (Evidence, Core), |step| step.number() == "04", ("04", WATCH), evidence::processes),
     check("a thread for each client, in one process", (Evidence, Core), |step| step.number() == "05", ("05", WATCH), evidence::threads),
-    check("sixty-four clients cost no sixty-four threads", (Evidence, Core), |step| step.number() == "06", ("06", WATCH), evidence::coroutines),
-    check("one thread serves all", (Evidence, Core), |step| matches!(step.number(), "07" | "08" | "09"), ("", WATCH), evidence::one_thread),
-    check("no processor time is used while nothing happens", (Evidence, Core), |step| step.number() == "09", ("09", "A thousand clients, and no work"), evidence::idle),
+    check("sixty-four clients cost no sixty-four threads", (Evidence, Core), |step| matches!(step.number(), "06" | "11"), ("", WATCH), evidence::coroutines),
+    check("one thread serves all", (Evidence, Core), |step| matches!(step.number(), "07" | "08" | "09" | "12"), ("", WATCH), evidence::one_thread),
+    check("clients cost no further threads", (Evidence, Core), |step| step.number() == "10", ("", WATCH), evidence::no_thread_each),
+    check("clients are spread over several threads", (Evidence, Core), |step| step.number() == "10", ("", WATCH), evidence::spread),
+    check("a new client wakes one worker", (Evidence, Exercise), |step| step.number() == "10", ("10", "One socket for all"), evidence::one_wakes),
+    check("no processor time is used while nothing happens", (Evidence, Core), |step| step.is_persistent && step.idles_for_free, ("09", "A thousand clients, and no work"), evidence::idle),
     check("the number of threads has a limit", (Evidence, Exercise), |step| step.number() == "05", ("05", "How many, and what if not"), evidence::thread_limit),
 ];
 

@@ -4,13 +4,18 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::temporary_folder;
+use crate::words::first_difference;
 
 /// What no server may ever send.
 pub const SECRET: &[u8] = b"TOPSECRET\n";
 /// The length of `big.bin`, in bytes: more than any socket holds.
 pub const BIG: u64 = 64 * 1024 * 1024;
+
+/// An empty file as gzip packs it.
+const GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0";
 
 /// A folder with a site, and beside it what must not leave it. Gone when it is dropped.
 #[derive(Debug)]
@@ -48,6 +53,18 @@ impl Fixture {
         fs::write(root.join("a b.txt"), "a b\n")?;
         fs::write(root.join("%41.txt"), "pct\n")?;
         fs::write(root.join("empty.bin"), "")?;
+        // Text in other encodings, which says so itself, and text that needs somebody to say it.
+        let latin = b"<!doctype html><meta charset=iso-8859-1><p>caf\xe9\n";
+        fs::write(root.join("latin.html"), latin)?;
+        let latin = b"<?xml version=\"1.0\" encoding=\"iso-8859-1\"?><p>caf\xe9</p>\n";
+        fs::write(root.join("latin.xml"), latin)?;
+        let japanese = b"<meta charset=iso-2022-jp>\x1b$BF|K\\\x1b(B\n";
+        fs::write(root.join("japanese.html"), japanese)?;
+        fs::write(root.join("utf8.txt"), "caf\u{e9}\n")?;
+        // Compressed: a picture that browsers show, and an archive that they keep.
+        for name in ["drawing.svgz", "archive.tar.gz"] {
+            fs::write(root.join(name), GZIP)?;
+        }
         symlink("index.html", root.join("link_in"))?;
         symlink("../secret.txt", root.join("link_out"))?;
         symlink("../elsewhere", root.join("linkdir_out"))
@@ -61,7 +78,7 @@ impl Fixture {
         let fixture = Fixture::new()?;
         let mut big =
             BufWriter::with_capacity(1 << 20, fs::File::create(fixture.root().join("big.bin"))?);
-        let period: Vec<u8> = (0..BIG_PERIOD).map(big_byte).collect();
+        let period = period();
         let mut left = BIG as usize;
         while left > 0 {
             let length = left.min(period.len());
@@ -87,8 +104,24 @@ impl Fixture {
 /// shows.
 const BIG_PERIOD: u64 = 1_048_573;
 
-/// The byte of `big.bin` at a position.
-pub fn big_byte(position: u64) -> u8 {
-    let place = position % BIG_PERIOD;
-    (place.wrapping_mul(2_654_435_761) >> 13) as u8
+/// The bytes of `big.bin` until they repeat.
+fn period() -> &'static [u8] {
+    static PERIOD: OnceLock<Vec<u8>> = OnceLock::new();
+    PERIOD.get_or_init(|| {
+        (0..BIG_PERIOD).map(|place| (place.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+    })
+}
+
+/// Where the first byte stands that is not the one of `big.bin`, if these come from that position on.
+pub fn wrong_in_big(mut position: u64, mut bytes: &[u8]) -> Option<u64> {
+    while !bytes.is_empty() {
+        let expected = &period()[(position % BIG_PERIOD) as usize..];
+        let length = bytes.len().min(expected.len());
+        if let Some(at) = first_difference(&bytes[..length], &expected[..length]) {
+            return Some(position + at as u64);
+        }
+        position += length as u64;
+        bytes = &bytes[length..];
+    }
+    None
 }

@@ -1,23 +1,27 @@
 //! `check`: does a server do what its chapter says? For a student, at once and in words; for a teacher,
 //! the same for a whole class.
 
+mod commands;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
-use std::sync::mpsc;
-use std::time::Duration;
-use std::{env, fs, thread};
+use std::{fs, thread};
 
-use check::checks::CHECKS;
-use check::class::{self, Class};
-use check::report::{Report, write_result, write_summary};
-use check::task::{Settings, Subject, Task};
+use check::class::{self, term};
+use check::report::{Report, visible, write_summary};
+use check::sandbox::Sandbox;
+use check::subject::Subject;
+use check::task::{Level, Settings, Task};
 use check::{Failure, Fixture, Site, cargo, processes};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand, ValueEnum};
+use nix::sys::prctl::set_dumpable;
 use nix::sys::signal::{SigSet, Signal};
-use notify::{RecursiveMode, Watcher};
+
+use crate::commands::teller::Teller;
+use crate::commands::{describe, list, new, progress, watch};
 
 /// Checks a server against what a step of the course must do.
 ///
@@ -41,19 +45,36 @@ struct Arguments {
     server: Vec<OsString>,
 
     /// Name everything there is to check
-    #[arg(long, conflicts_with_all = ["task", "server", "level", "seed", "hint", "watch", "format"])]
+    #[arg(long, conflicts_with_all = ["task", "server", "level", "any_model", "seed", "hint", "watch", "format"])]
     list: bool,
+
+    /// With --list: what this step or exercise asks, in order
+    #[arg(long, value_name = "TASK", conflicts_with_all = ["task", "server"])]
+    step: Option<String>,
+
+    /// Make only some checks: a layer (wire), a group of the wire suite (framing), or what has this in
+    /// its name
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+
+    /// The folder with the exercises [default: the one in this repository]
+    #[arg(long, value_name = "FOLDER", global = true)]
+    exercises: Option<PathBuf>,
 
     /// core is what the chapter teaches; strict adds the whole wire suite and more clients
     #[arg(long, value_enum, default_value_t = Level::Core)]
     level: Level,
+
+    /// Leave out the evidence: the server may serve its clients in any way
+    #[arg(long)]
+    any_model: bool,
 
     /// Make the same site again
     #[arg(long, value_name = "N", value_parser = seed)]
     seed: Option<u64>,
 
     /// Give one more hint for an exercise, of three
-    #[arg(long, conflicts_with_all = ["server", "level", "seed", "watch", "format"])]
+    #[arg(long, conflicts_with_all = ["server", "level", "any_model", "only", "seed", "watch", "format"])]
     hint: bool,
 
     /// Check again whenever a file changes
@@ -63,23 +84,38 @@ struct Arguments {
     /// The form of the result
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
+
+    /// For check class: the box for the server
+    #[arg(long, hide = true)]
+    in_box: Option<String>,
 }
 
 #[derive(Subcommand)]
 enum Mode {
     /// Check every submission in a folder of folders
-    Class {
-        /// A folder with class.toml and a folder for each student
-        folder: PathBuf,
-        /// How many are checked at the same time [default: one for each processor]
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-        jobs: Option<u16>,
-        /// The folder for grades.csv, index.html and a folder for each student
-        #[arg(long, value_name = "REPORT")]
-        out: PathBuf,
-        /// Write Gradescope's results.json for each student too
-        #[arg(long, value_enum)]
-        format: Option<ClassFormat>,
+    Class(class::Arguments),
+    /// Join the reports of several weeks to one table
+    Term(term::Arguments),
+    /// For check class: give up what a submission must not have, and become its server
+    #[command(hide = true)]
+    Box {
+        settings: String,
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
+    /// Say which exercise comes next, from what has passed here
+    Next {
+        /// Check it whenever a file changes; when it passes, go on to the one that comes then
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Make an exercise of one's own from one that is there
+    New {
+        /// The number of its step and a letter, such as 03d
+        id: String,
+        /// An exercise of the same step
+        #[arg(long, value_name = "ID")]
+        from: String,
     },
     /// Make the site of a run again, to try something by hand
     Site {
@@ -92,12 +128,6 @@ enum Mode {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Level {
-    Core,
-    Strict,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Human,
     Json,
@@ -107,11 +137,6 @@ enum Format {
     /// the report as it begins, one for each check, and one with the whole report.
     #[value(hide = true)]
     Lines,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ClassFormat {
-    Gradescope,
 }
 
 const SOME_FAILED: u8 = 1;
@@ -128,6 +153,16 @@ fn main() -> ExitCode {
         }
         Err(error) => return could_not_run(&in_one_line(&error)),
     };
+    if let Some(Mode::Box { settings, command }) = &arguments.command {
+        let entered = sandbox(settings).and_then(|sandbox| sandbox.enter(command));
+        return match entered {
+            Err(failure) => could_not_run(&failure.to_string()),
+        };
+    }
+    // Whoever could look into this process could write its report.
+    if let Err(error) = set_dumpable(false) {
+        return could_not_run(&format!("cannot hide from what is checked: {error}"));
+    }
     if let Err(error) = end_with_everything_on_a_signal() {
         return could_not_run(&format!("cannot watch for Ctrl-C: {error}"));
     }
@@ -139,8 +174,12 @@ fn main() -> ExitCode {
 }
 
 fn could_not_run(why: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "check: {why}");
+    let _ = writeln!(io::stderr(), "check: {}", visible(why));
     ExitCode::from(COULD_NOT_RUN)
+}
+
+fn sandbox(settings: &str) -> Result<Sandbox, Failure> {
+    Ok(serde_json::from_str(settings)?)
 }
 
 fn seed(text: &str) -> Result<u64, String> {
@@ -185,39 +224,62 @@ fn end_with_everything_on_a_signal() -> nix::Result<()> {
 /// Does what was asked; whether all passed.
 fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let workspace = cargo::workspace();
+    let exercises = arguments.exercises.clone().unwrap_or_else(|| workspace.join("exercises"));
     match &arguments.command {
-        Some(Mode::Class { folder, jobs, out, format }) => {
-            processes::adopt_orphans()?;
-            let jobs = match jobs {
-                Some(jobs) => usize::from(*jobs),
-                None => thread::available_parallelism()?.get(),
-            };
-            let class = Class::open(folder, out, &workspace)?;
-            let mut stdout = anstream::stdout();
-            return class::run(&class, jobs, format.is_some(), &mut stdout);
+        Some(Mode::Class(class)) => {
+            return class::run(class, &workspace, &exercises, &mut anstream::stdout());
+        }
+        Some(Mode::Term(term)) => {
+            term::run(term, &mut anstream::stdout())?;
+            return Ok(true);
+        }
+        Some(Mode::Next { watch: false }) => {
+            progress::tell_next(&mut anstream::stdout(), &exercises)?;
+            return Ok(true);
+        }
+        Some(Mode::Next { watch: true }) => return watch::go_on(arguments, &exercises, &workspace),
+        Some(Mode::New { id, from }) => {
+            new::make(id, from, &exercises, &workspace)?;
+            return Ok(true);
         }
         Some(Mode::Site { folder, seed }) => {
             make_site(folder, *seed)?;
             return Ok(true);
         }
-        None => {}
+        Some(Mode::Box { .. }) | None => {}
     }
+    let only = arguments.only.as_deref();
     if arguments.list {
-        list(&workspace)?;
+        match (&arguments.step, only) {
+            (Some(name), _) => list::one(&Task::of(name, &exercises)?, only)?,
+            (None, Some(_)) => {
+                return Err("--list with --only needs --step too, such as --step step05".into());
+            }
+            (None, None) => list::everything(&exercises)?,
+        }
         return Ok(true);
+    }
+    if arguments.step.is_some() {
+        return Err(
+            "--step belongs to --list; a step to be checked stands alone, as in check step05"
+                .into(),
+        );
     }
     let name = arguments.task.as_deref().ok_or(
         "nothing to check; type a step such as step05, an exercise such as 05a, or --list",
     )?;
-    let task = Task::of(name)?;
+    let task = Task::of(name, &exercises)?;
     if arguments.hint {
-        give_hint(task, &workspace)?;
+        let Task::Exercise(exercise) = &task else {
+            return Err("hints belong to exercises, such as 05a; a step has its chapter".into());
+        };
+        progress::give_hint(exercise, &workspace)?;
         return Ok(true);
     }
     if arguments.watch {
-        return watch(arguments, task, &workspace);
+        return watch::watch(arguments, &task, &workspace, false);
     }
-    check_once(arguments, task, &workspace)
+    check_once(arguments, &task, &workspace)
 }
 
 /// Makes the site of a run, and the one that the wire suite asks about, in a folder of its own.
@@ -236,15 +298,13 @@ fn make_site(folder: &Path, seed: u64) -> Result<(), Failure> {
 }
 
 /// Checks, and prints the result in the form that was asked for, also if no check could be made.
-fn check_once(arguments: &Arguments, task: Task, workspace: &Path) -> Result<bool, Failure> {
+fn check_once(arguments: &Arguments, task: &Task, workspace: &Path) -> Result<bool, Failure> {
     let checked = check_task(arguments, task, workspace);
     let report = match &checked {
         Ok(report) => report,
-        Err(failure) => &Report::could_not_run(
-            task.name(),
-            if arguments.level == Level::Strict { "strict" } else { "core" },
-            &failure.to_string(),
-        ),
+        Err(failure) => {
+            &Report::could_not_run(task.name(), arguments.level.word(), &failure.to_string())
+        }
     };
     let mut stdout = anstream::stdout();
     match arguments.format {
@@ -255,10 +315,18 @@ fn check_once(arguments: &Arguments, task: Task, workspace: &Path) -> Result<boo
         Format::Gradescope => writeln!(stdout, "{:#}", report.gradescope())?,
         Format::Lines => writeln!(stdout, "{}", report.json())?,
     }
-    checked.map(|report| report.failed() == 0)
+    let passed = checked.map(|report| report.failed() == 0)?;
+    if let Task::Exercise(exercise) = task
+        && passed
+        && arguments.server.is_empty()
+        && arguments.only.is_none()
+    {
+        progress::add_passed(&exercise.id)?;
+    }
+    Ok(passed)
 }
 
-fn check_task(arguments: &Arguments, task: Task, workspace: &Path) -> Result<Report, Failure> {
+fn check_task(arguments: &Arguments, task: &Task, workspace: &Path) -> Result<Report, Failure> {
     let command = match &arguments.server[..] {
         [] => task.build(workspace)?,
         command => command.to_vec(),
@@ -266,123 +334,39 @@ fn check_task(arguments: &Arguments, task: Task, workspace: &Path) -> Result<Rep
     // Not before the compiler has run: it may start a server of its own that is meant to stay.
     processes::adopt_orphans()?;
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    let settings = Settings { is_strict: arguments.level == Level::Strict, seed };
-    let subject = Subject::new(task, command, settings)?;
-    let mut stdout = anstream::stdout();
+    let before = match &arguments.in_box {
+        Some(settings) => sandbox(settings)?.words()?,
+        None => Vec::new(),
+    };
+    let settings = Settings {
+        before,
+        level: arguments.level,
+        only: arguments.only.clone(),
+        any_model: arguments.any_model,
+        seed,
+        ..Settings::default()
+    };
+    let subject = Subject::new(task.clone(), command, settings)?;
+    let (mut stdout, mut teller) = (anstream::stdout(), Teller::default());
     match arguments.format {
         Format::Human => {
-            writeln!(stdout, "{}: {}, --seed {seed}", task.name(), describe(task, workspace))?;
+            writeln!(stdout, "{}: {}, --seed {seed}", task.name(), describe(task))?;
         }
         Format::Lines => writeln!(stdout, "{}", subject.report(Vec::new(), 0.0).json())?,
         Format::Json | Format::Junit | Format::Gradescope => {}
     }
-    subject.run(|result| {
+    let report = subject.run(|result| {
+        // What is found now is this program's own end.
+        if processes::is_ending() {
+            return;
+        }
         // Nobody may be there to read it, and the checks go on.
         let _ = match arguments.format {
-            Format::Human => write_result(&mut stdout, result),
+            Format::Human => teller.tell(&mut stdout, result),
             Format::Lines => writeln!(stdout, "{}", serde_json::json!(result)),
             Format::Json | Format::Junit | Format::Gradescope => Ok(()),
         };
-    })
-}
-
-/// A few words on a task.
-fn describe(task: Task, workspace: &Path) -> String {
-    match task {
-        Task::Step(step) => step.name[step.short().len() + 1..].replace('-', " "),
-        Task::Exercise(exercise) => match exercise.description(workspace) {
-            Ok(description) => description.title,
-            Err(_) => format!("about \"{}\"", exercise.own),
-        },
-    }
-}
-
-fn list(workspace: &Path) -> Result<(), Failure> {
-    let mut stdout = anstream::stdout();
-    for task in Task::all() {
-        let (core, strict) = (task.checks(false)?.len(), task.checks(true)?.len());
-        let strict = strict + task.wire_cases()?.len();
-        let words = describe(task, workspace);
-        writeln!(
-            stdout,
-            "{:<8}{words:<40}{core:>3} checks, {strict:>3} with --level strict",
-            task.name()
-        )?;
-    }
-    writeln!(stdout)?;
-    for check in CHECKS {
-        let steps: Vec<_> = check::STEPS
-            .iter()
-            .filter(|step| (check.applies)(step))
-            .map(|step| step.number())
-            .collect();
-        let level = format!("{:?}", check.level).to_lowercase();
-        writeln!(stdout, "{:<12} {:<9}{:<56}{}", check.layer, level, check.name, steps.join(" "))?;
-    }
-    Ok(())
-}
-
-/// Gives the next of an exercise's hints. How many were given is a file in the folder that cargo builds
-/// in, so that `cargo clean` forgets it.
-fn give_hint(task: Task, workspace: &Path) -> Result<(), Failure> {
-    let Task::Exercise(exercise) = task else {
-        return Err("hints belong to exercises, such as 05a; a step has its chapter".into());
-    };
-    let hints = exercise.description(workspace)?.hints;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or(workspace.join("target"), PathBuf::from);
-    let folder = target.join("check-hints");
-    let file = folder.join(exercise.id);
-    let given =
-        fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-    let number = usize::min(given + 1, hints.len());
-    let mut stdout = anstream::stdout();
-    writeln!(stdout, "hint {number} of {}: {}", hints.len(), hints[number - 1])?;
-    if given >= hints.len() {
-        writeln!(stdout, "There are no more. The solution is beside the starter, in solution/.")?;
-    }
-    fs::create_dir_all(&folder)?;
-    fs::write(file, number.max(given).to_string())?;
-    Ok(())
-}
-
-/// Checks now, and again after each change, until Ctrl-C.
-fn watch(arguments: &Arguments, task: Task, workspace: &Path) -> Result<bool, Failure> {
-    // What the command names may lie elsewhere.
-    let named = arguments.server.iter().map(Path::new).filter(|word| word.is_file());
-    let around: Vec<PathBuf> =
-        named.filter_map(|file| file.canonicalize().ok()?.parent().map(PathBuf::from)).collect();
-    let folders =
-        if arguments.server.is_empty() { task.sources(workspace)? } else { vec![".".into()] };
-    let (sender, changes) = mpsc::channel();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| is_change(&event)) {
-            let _ = sender.send(());
-        }
     })?;
-    for folder in &folders {
-        watcher.watch(folder, RecursiveMode::Recursive)?;
-    }
-    let here = env::current_dir()?.canonicalize()?;
-    for folder in around.iter().filter(|folder| !folder.starts_with(&here)) {
-        watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    }
-    loop {
-        if let Err(failure) = check_once(arguments, task, workspace) {
-            let _ = could_not_run(&failure.to_string());
-        }
-        writeln!(io::stderr(), "check: waiting for a change; Ctrl-C ends")?;
-        changes.recv()?;
-        // An editor writes a file in several steps.
-        while changes.recv_timeout(Duration::from_millis(200)).is_ok() {}
-    }
-}
-
-/// Something was written, and not by a compiler or an interpreter.
-fn is_change(event: &notify::Event) -> bool {
-    let is_by_product = |path: &PathBuf| {
-        path.components().any(|part| {
-            matches!(part.as_os_str().to_str(), Some("target" | ".git" | "__pycache__"))
-        })
-    };
-    !event.kind.is_access() && !event.paths.iter().all(is_by_product)
+    let _ = teller.finish(&mut stdout);
+    Ok(report)
 }

@@ -1,8 +1,8 @@
 //! What /proc says about a server: its processes, whether they have work to do, and how all of them
 //! are ended.
 
-use std::collections::HashSet;
-use std::fs;
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, DirEntry};
 use std::io;
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::prctl::{get_child_subreaper, set_child_subreaper};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::wait_until;
+use crate::waiting::wait_until;
 
 /// How long the kernel may take to end what was killed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,23 +38,47 @@ pub struct Process {
 }
 
 impl Process {
+    /// Read by hand, as is what follows: a look at a busy machine's processes is made thousands of times in a
+    /// run, and procfs opens twice as many files for it.
     fn read(pid: u32) -> Option<Process> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The second field is a name in parentheses and may hold spaces.
-        let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
-        let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+        let mut fields = stat.rsplit(')').next()?.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let mut number_after = |between: usize| fields.nth(between)?.parse::<u64>().ok();
         Some(Process {
             pid,
-            state: fields.first()?.chars().next()?,
-            parent: number(1)? as u32,
-            group: number(2)? as u32,
-            ticks: number(11)? + number(12)?,
+            state,
+            parent: number_after(0)? as u32,
+            group: number_after(0)? as u32,
+            ticks: number_after(8)? + number_after(0)?,
         })
+    }
+
+    /// The same process now.
+    pub fn again(&self) -> Option<Process> {
+        Process::read(self.pid)
+    }
+
+    fn tasks(&self) -> impl Iterator<Item = DirEntry> {
+        fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten()
     }
 
     /// How many threads it has.
     pub fn threads(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(0, Iterator::count)
+        self.tasks().count()
+    }
+
+    /// How often each of its threads has gone to sleep of itself, by the thread's id. A thread that was
+    /// woken sleeps once more when it is done: proc(5), voluntary_ctxt_switches.
+    pub fn sleeps(&self) -> HashMap<u32, u64> {
+        let sleeps = |task: DirEntry| {
+            let status = fs::read_to_string(task.path().join("status")).ok()?;
+            let (_, count) = status.split_once("\nvoluntary_ctxt_switches:")?;
+            let thread = task.file_name().to_str()?.parse().ok()?;
+            Some((thread, count.lines().next()?.trim().parse().ok()?))
+        };
+        self.tasks().filter_map(sleeps).collect()
     }
 
     /// How many descriptors it has open.
@@ -63,31 +88,46 @@ impl Process {
 
     /// Whether one of its threads runs, or would if a processor were free.
     pub fn has_work(&self) -> bool {
-        let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.pid)) else { return false };
-        tasks.flatten().any(|task| {
+        self.tasks().any(|task| {
             let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-            let state = stat.rsplit(')').next().unwrap_or_default().trim_start().chars().next();
-            matches!(state, Some('R' | 'D'))
+            stat.rsplit(") ").next().is_some_and(|fields| fields.starts_with(['R', 'D']))
         })
     }
 }
 
 fn all() -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| Process::read(entry.file_name().to_str()?.parse().ok()?))
-        .collect()
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Process::read(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
 /// A process, all that it has started, and all of its process group, zombies included.
 pub fn family(leader: u32) -> Vec<Process> {
-    let all = all();
-    let mut members: HashSet<u32> = HashSet::from([leader]);
+    with_descendants(all(), |process| process.pid == leader || process.group == leader)
+}
+
+/// A process and all that it has started, by the kernel's lists of children: sooner found than a [`family`],
+/// and without those whose parents have ended.
+pub(crate) fn below(root: u32) -> Vec<Process> {
+    let Some(process) = Process::read(root) else { return Vec::new() };
+    let lists = process.tasks().map(|task| fs::read_to_string(task.path().join("children")));
+    let lists: Vec<String> = lists.map_while(Result::ok).collect();
+    let children = lists.iter().flat_map(|list| list.split_whitespace());
+    let children = children.filter_map(|id| id.parse().ok()).flat_map(below);
+    children.chain([process.clone()]).collect()
+}
+
+/// A process and all that it has started, at any depth, zombies included.
+pub fn tree(root: u32) -> Vec<Process> {
+    with_descendants(all(), |process| process.pid == root)
+}
+
+fn with_descendants(all: Vec<Process>, is_first: impl Fn(&Process) -> bool) -> Vec<Process> {
+    let mut members: HashSet<u32> =
+        all.iter().filter(|process| is_first(process)).map(|process| process.pid).collect();
     loop {
         let before = members.len();
         for process in &all {
-            if process.group == leader || members.contains(&process.parent) {
+            if members.contains(&process.parent) {
                 members.insert(process.pid);
             }
         }
@@ -98,49 +138,19 @@ pub fn family(leader: u32) -> Vec<Process> {
     all.into_iter().filter(|process| members.contains(&process.pid)).collect()
 }
 
-/// Judges whether waiting for a server is in vain, by what the server does and not by the clock: a
-/// machine that is busy with something else delays an answer and says nothing about the server.
-#[derive(Debug)]
-pub struct Waiting {
-    leader: u32,
-    start: Instant,
-    last_look: Instant,
-    ticks_at_start: Option<u64>,
-    looks_asleep: u32,
+/// Every process that this one has started, and all that those have started, zombies included. Those that have
+/// left their parents are among them if [`adopt_orphans`] was called.
+pub fn descendants() -> Vec<Process> {
+    let me = std::process::id();
+    tree(me).into_iter().filter(|process| process.pid != me).collect()
 }
 
-impl Waiting {
-    /// Looks that found the whole server asleep, a tenth of a second apart, before waiting is in vain.
-    const LOOKS_ASLEEP: u32 = 30;
-    /// Processor time in ticks of 10 ms that a server may use before an answer.
-    const TICKS: u64 = 200;
-    const AT_MOST: Duration = Duration::from_secs(40);
-
-    /// Begins to wait for something from the server whose first process has this id.
-    pub fn new(leader: u32) -> Waiting {
-        let now = Instant::now();
-        Waiting { leader, start: now, last_look: now, ticks_at_start: None, looks_asleep: 0 }
-    }
-
-    /// Whether nothing will come any more: the server has slept for three seconds in all, or has used
-    /// two seconds of processor time, or is gone. Cheap when called often.
-    pub fn is_in_vain(&mut self) -> bool {
-        if self.last_look.elapsed() < Duration::from_millis(100) {
-            return false;
-        }
-        self.last_look = Instant::now();
-        let family = family(self.leader);
-        if family.iter().all(|process| process.state == 'Z') {
-            return true;
-        }
-        if !family.iter().any(Process::has_work) {
-            self.looks_asleep += 1;
-        }
-        let ticks = family.iter().map(|process| process.ticks).sum::<u64>();
-        let used = ticks.saturating_sub(*self.ticks_at_start.get_or_insert(ticks));
-        self.looks_asleep >= Waiting::LOOKS_ASLEEP
-            || used >= Waiting::TICKS
-            || self.start.elapsed() >= Waiting::AT_MOST
+/// Lets this process hold as many connections as the system allows, and returns how many that is.
+pub fn raise_descriptor_limit() -> u64 {
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => 0,
     }
 }
 
@@ -172,6 +182,11 @@ pub fn spawn(command: &mut Command) -> io::Result<Child> {
 /// Kills a process group, and waits until nobody of it is left.
 pub fn end_group(leader: &mut Child) {
     let group = Pid::from_raw(leader.id() as i32);
+    // The kernel gives its number to nobody while the group has somebody left. So if the leader has ended and
+    // there is a process of that number, it is a stranger.
+    if !matches!(leader.try_wait(), Ok(None)) && Process::read(leader.id()).is_some() {
+        return;
+    }
     let _ = killpg(group, Signal::SIGKILL);
     let _ = leader.wait();
     // Its children are init's now; they are gone when the group has nobody left to signal.
@@ -206,12 +221,9 @@ pub fn end_descendants() {
     if !get_child_subreaper().unwrap_or(false) {
         return;
     }
-    let me = std::process::id();
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        let alive: Vec<Process> =
-            family(me).into_iter().filter(|process| is_below(process, me)).collect();
-        for process in &alive {
+        for process in descendants() {
             let _ = kill(Pid::from_raw(process.pid as i32), Signal::SIGKILL);
         }
         loop {
@@ -232,22 +244,6 @@ pub fn end_all() {
     end_descendants();
 }
 
-/// The group of this process holds others too, such as the shell's pipeline it runs in.
-fn is_below(process: &Process, ancestor: u32) -> bool {
-    let mut parent = process.parent;
-    // A loop cannot be, but a process may be gone in between, and its id may be given again.
-    for _ in 0..100 {
-        if parent == ancestor {
-            return true;
-        }
-        match Process::read(parent) {
-            Some(next) if parent > 1 => parent = next.parent,
-            _ => return false,
-        }
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,8 +254,9 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let family = family(me);
         let found = family.iter().find(|process| process.pid == child.id()).unwrap();
-        assert!(found.parent == me && is_below(found, me));
-        assert!(!is_below(&Process::read(me).unwrap(), me));
+        assert_eq!(found.parent, me);
+        let started: Vec<u32> = descendants().iter().map(|process| process.pid).collect();
+        assert!(started.contains(&child.id()) && !started.contains(&me));
         child.kill().unwrap();
         child.wait().unwrap();
     }

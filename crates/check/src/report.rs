@@ -1,14 +1,15 @@
 //! What a run has shown, and the forms in which it is handed over.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use quick_xml::Writer;
-use quick_xml::events::{BytesDecl, BytesText, Event};
+use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::Failure;
+use crate::checks::Layer;
 use crate::story::Explanation;
 
 /// How one check ended.
@@ -20,10 +21,22 @@ pub struct CheckResult {
     pub layer: String,
     /// Whether it is the one that the exercise is about.
     pub is_own: bool,
+    /// Whether its layer and those behind it count only if it has passed.
+    #[serde(default)]
+    pub is_essential: bool,
+    /// What it is worth.
+    #[serde(default)]
+    pub points: usize,
     /// How long it took.
     pub seconds: f64,
     /// Why it failed; `None` if it passed.
     pub failure: Option<Explanation>,
+    /// What was counted, where a number is the evidence.
+    #[serde(default)]
+    pub counted: String,
+    /// Whether what was counted tells nothing, so that it has neither passed nor failed. It counts as passed.
+    #[serde(default)]
+    pub is_unclear: bool,
 }
 
 impl CheckResult {
@@ -60,10 +73,14 @@ impl Report {
         };
         let start = CheckResult {
             name: "the server starts".to_owned(),
-            layer: "start".to_owned(),
+            layer: NOT_STARTED.to_owned(),
             is_own: false,
+            is_essential: false,
+            points: 1,
             seconds: 0.0,
             failure: Some(failure),
+            counted: String::new(),
+            is_unclear: false,
         };
         Report {
             task: task.to_owned(),
@@ -81,10 +98,24 @@ impl Report {
         (points.iter().map(|(earned, _)| earned).sum(), points.iter().map(|(_, most)| most).sum())
     }
 
-    /// Whether the checks that have passed do not count, because the one that the exercise is about has
-    /// not.
-    pub fn lacks_own(&self) -> bool {
-        self.checks.iter().any(|check| check.is_own && !check.passed())
+    /// Why some of the checks that have passed do not count.
+    pub fn gate(&self) -> Option<String> {
+        let failed = |check: &&CheckResult| !check.passed();
+        if self.checks.iter().filter(failed).any(|check| check.is_own) {
+            let why = "the check that the exercise is about has failed, so the others do not count";
+            return Some(why.to_owned());
+        }
+        let first = self.first_lost()?;
+        Some(format!(
+            "\"{}\" has failed, so {} and what comes behind it do not count",
+            first.name, first.layer
+        ))
+    }
+
+    /// The essential check that has failed in the earliest layer.
+    fn first_lost(&self) -> Option<&CheckResult> {
+        let lost = self.checks.iter().filter(|check| check.is_essential && !check.passed());
+        lost.min_by_key(|check| rank(&check.layer))
     }
 
     /// How many checks failed.
@@ -92,45 +123,35 @@ impl Report {
         self.checks.iter().filter(|check| !check.passed()).count()
     }
 
-    /// The points of each check, and how many there are at most. A check is one point. In an exercise the
-    /// check made for it is worth as much as all others together, and those count only if it has
-    /// passed: a starter that was handed in as it was gets nothing.
+    /// The points of each check, and how many there are at most. In an exercise the others count only if the
+    /// check made for it has passed: a starter that was handed in as it was gets nothing. If an essential
+    /// check fails, its layer and those behind it count nothing.
     pub fn points(&self) -> Vec<(usize, usize)> {
-        let others = self.checks.len().saturating_sub(1).max(1);
-        let counts = !self.lacks_own();
-        let points = |check: &CheckResult| {
-            let most = if check.is_own { others } else { 1 };
-            (if check.passed() && counts { most } else { 0 }, most)
+        let lacks_own = self.checks.iter().any(|check| check.is_own && !check.passed());
+        let lost = self.first_lost().map(|check| rank(&check.layer));
+        let counts = |check: &CheckResult| {
+            check.passed() && !lacks_own && lost.is_none_or(|lost| rank(&check.layer) < lost)
         };
+        let points =
+            |check: &CheckResult| (if counts(check) { check.points } else { 0 }, check.points);
         self.checks.iter().map(points).collect()
+    }
+
+    /// Why no check could be made; `None` if some were.
+    pub fn obstacle(&self) -> Option<&str> {
+        let first = self.checks.first().filter(|check| check.layer == NOT_STARTED)?;
+        Some(first.failure.as_ref()?.cause.as_str())
     }
 
     /// As JSON, for programs.
     pub fn json(&self) -> Value {
-        let checks: Vec<Value> = self
-            .checks
-            .iter()
-            .map(|check| {
-                json!({
-                    "name": check.name,
-                    "layer": check.layer,
-                    "is_own": check.is_own,
-                    "passed": check.passed(),
-                    "seconds": check.seconds,
-                    "failure": check.failure,
-                })
-            })
-            .collect();
-        json!({
-            "task": self.task,
-            "level": self.level,
-            "seed": self.seed,
-            "command": self.command,
-            "seconds": self.seconds,
-            "passed": self.checks.len() - self.failed(),
-            "failed": self.failed(),
-            "checks": checks,
-        })
+        let mut report = json!(self);
+        report["passed"] = (self.checks.len() - self.failed()).into();
+        report["failed"] = self.failed().into();
+        for (at, check) in self.checks.iter().enumerate() {
+            report["checks"][at]["passed"] = check.passed().into();
+        }
+        report
     }
 
     /// As JUnit's XML, for CI systems.
@@ -138,27 +159,23 @@ impl Report {
     /// # Errors
     /// None that can happen in memory.
     pub fn junit(&self) -> Result<String, Failure> {
-        let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
-        writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
-        let totals = [
-            ("name", self.task.clone()),
-            ("tests", self.checks.len().to_string()),
-            ("failures", self.failed().to_string()),
-            ("errors", "0".to_owned()),
-            ("time", format!("{:.3}", self.seconds)),
-        ];
-        let totals = totals.iter().map(|(name, value)| (*name, value.as_str()));
-        writer.create_element("testsuites").write_inner_content(|writer| {
-            writer.create_element("testsuite").with_attributes(totals).write_inner_content(
-                |writer| {
-                    self.checks
-                        .iter()
-                        .try_for_each(|check| write_test_case(writer, check, &self.task))
-                },
-            )?;
-            Ok(())
-        })?;
-        Ok(String::from_utf8(writer.into_inner())? + "\n")
+        let mut suite = TestSuite::new(&self.task);
+        suite.set_time(Duration::try_from_secs_f64(self.seconds)?);
+        for check in &self.checks {
+            let mut status = TestCaseStatus::success();
+            if let Some(why) = &check.failure {
+                status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                status.set_message(visible(&format!("expected {}", why.expected)));
+                status.set_description(plain(why).join("\n"));
+            }
+            let mut case = TestCase::new(&check.name, status);
+            case.set_classname(format!("{}.{}", self.task, check.layer));
+            case.set_time(Duration::try_from_secs_f64(check.seconds)?);
+            suite.add_test_case(case);
+        }
+        let mut report = quick_junit::Report::new(&self.task);
+        report.add_test_suite(suite);
+        Ok(report.to_string()?)
     }
 
     /// As Gradescope's results.json.
@@ -181,40 +198,26 @@ impl Report {
     }
 }
 
-fn write_test_case(
-    writer: &mut Writer<Vec<u8>>,
-    check: &CheckResult,
-    task: &str,
-) -> io::Result<()> {
-    let time = format!("{:.3}", check.seconds);
-    let class = format!("{task}.{}", check.layer);
-    let element = writer.create_element("testcase").with_attributes([
-        ("name", check.name.as_str()),
-        ("classname", class.as_str()),
-        ("time", time.as_str()),
-    ]);
-    let Some(why) = &check.failure else {
-        element.write_empty()?;
-        return Ok(());
-    };
-    element.write_inner_content(|writer| {
-        let text = xml_text(&plain(why).join("\n"));
-        let message = xml_text(&format!("expected {}", why.expected));
-        writer
-            .create_element("failure")
-            .with_attribute(("message", message.as_str()))
-            .write_text_content(BytesText::new(&text))?;
-        Ok(())
-    })?;
-    Ok(())
+/// The layer of the only check of a server with which none could be made.
+const NOT_STARTED: &str = "start";
+
+/// Text of which nothing works on a terminal: control characters other than line ends, and the two that XML
+/// forbids, are written as `\u{1b}`.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' => shown.push('\n'),
+            '\t' => shown.push_str("    "),
+            '\u{fffe}' | '\u{ffff}' => shown.extend(character.escape_unicode()),
+            _ if character.is_control() => shown.extend(character.escape_unicode()),
+            _ => shown.push(character),
+        }
+    }
+    shown
 }
 
-/// XML 1.0 has no place for most control characters, not even escaped.
-fn xml_text(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
-}
-
-/// The parts of an explanation that are not empty, with their headings.
+/// The parts of an explanation that are not empty, with their headings. What a server has said may be in them.
 fn parts(why: &Explanation) -> Vec<(&'static str, Vec<String>)> {
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let parts = [
@@ -223,10 +226,13 @@ fn parts(why: &Explanation) -> Vec<(&'static str, Vec<String>)> {
         ("what came back", why.came.clone()),
         ("what was expected", lines(&why.expected)),
         ("likely cause", lines(&why.cause)),
+        ("what the server printed last", why.said.clone()),
         ("by hand", why.repeat.clone()),
         ("read", lines(&why.read)),
     ];
-    parts.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()
+    let shown = |lines: Vec<String>| lines.iter().map(|line| visible(line)).collect();
+    let parts = parts.into_iter().map(|(heading, lines)| (heading, shown(lines)));
+    parts.filter(|(_, lines): &(_, Vec<String>)| !lines.is_empty()).collect()
 }
 
 /// An explanation as plain lines.
@@ -239,6 +245,12 @@ pub fn plain(why: &Explanation) -> Vec<String> {
     all
 }
 
+/// Where a layer stands among the layers.
+fn rank(layer: &str) -> usize {
+    let layers = [Layer::Wire, Layer::Concurrency, Layer::Robustness, Layer::Evidence];
+    layers.iter().position(|other| other.to_string() == layer).unwrap_or(0)
+}
+
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const HEADING: Style = Style::new().bold();
@@ -249,9 +261,16 @@ const HEADING: Style = Style::new().bold();
 /// Nobody reads the output any more.
 pub fn write_result(to: &mut impl Write, result: &CheckResult) -> io::Result<()> {
     let CheckResult { name, layer, seconds, .. } = result;
-    let (style, word) = if result.passed() { (GOOD, "ok  ") } else { (BAD, "FAIL") };
+    let (style, word) = match (result.passed(), result.is_unclear) {
+        (true, false) => (GOOD, "ok  "),
+        (true, true) => (HEADING, "??  "),
+        (false, _) => (BAD, "FAIL"),
+    };
     let own = if result.is_own { "  (what the exercise is about)" } else { "" };
     writeln!(to, "  {style}{word}{style:#} {layer:<12} {name}{own}  {seconds:.2} s")?;
+    if !result.counted.is_empty() {
+        writeln!(to, "       {}", result.counted)?;
+    }
     let Some(why) = &result.failure else { return Ok(()) };
     for (heading, lines) in parts(why) {
         writeln!(to, "       {HEADING}{heading}{HEADING:#}")?;
@@ -272,6 +291,34 @@ pub fn write_summary(to: &mut impl Write, report: &Report) -> io::Result<()> {
     if failed == 0 {
         writeln!(to, "{GOOD}all {all} checks passed{GOOD:#} in {seconds:.1} s")
     } else {
-        writeln!(to, "{BAD}{failed} of {all} checks failed{BAD:#} in {seconds:.1} s")
+        let (points, most) = report.total();
+        let points = format!("{points} of {most} points");
+        writeln!(to, "{BAD}{failed} of {all} checks failed{BAD:#} in {seconds:.1} s, {points}")?;
+        match report.gate() {
+            Some(gate) => writeln!(to, "{gate}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_server_prints_the_report_can_be_read() {
+        let said = "\u{1b}[2J\u{0}\u{9b}\u{fffe}\u{ffff} & <b> ]]> ü";
+        let report = Report::could_not_run("step05", "core", said);
+        let junit = report.junit().unwrap();
+        let read = quick_junit::Report::deserialize_from_str(&junit).unwrap();
+        assert_eq!((read.tests, read.failures), (1, 1));
+        assert!(
+            junit.contains("\\u{1b}[2J\\u{0}\\u{9b}\\u{fffe}\\u{ffff} &amp; &lt;b&gt;"),
+            "{junit}"
+        );
+        let lines = plain(report.checks[0].failure.as_ref().unwrap()).join("\n");
+        assert!(!lines.contains(|c: char| c.is_control() && c != '\n'), "{lines:?}");
+        let again: Report = serde_json::from_value(report.json()).unwrap();
+        assert_eq!(again.obstacle(), Some(said));
     }
 }

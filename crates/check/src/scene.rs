@@ -1,22 +1,17 @@
-//! A running server, the site it serves, and clients whose doings are recorded.
+//! A running server and the site it serves, for one check.
 
 use std::cell::{Cell, RefCell};
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use nix::libc::linger;
-use nix::sys::socket::{setsockopt, sockopt};
-
-use crate::client::parse_head;
-use crate::processes::{Process, Waiting, family};
+use crate::answer::Reply;
+use crate::client::Client;
+use crate::processes::{Process, family};
 use crate::site::Site;
-use crate::story::{Deed, Fault, Story, Symptom, counted};
-use crate::{Answer, Failure, Server, Step};
-
-/// How often a wait looks whether it is in vain.
-const LOOK: Duration = Duration::from_millis(50);
+use crate::story::{Deed, Fault, Recorder, Story, Symptom};
+use crate::waiting::Waiting;
+use crate::{Failure, Server, Step};
 
 /// The request for a target on a connection that ends with its answer.
 pub fn get(target: &str) -> String {
@@ -34,61 +29,33 @@ pub struct Scene<'a> {
     pub server: &'a mut Server,
     /// The site it serves, or would if it served files.
     pub site: &'a Site,
+    /// The folder that holds the site.
+    pub root: &'a Path,
     /// What the server must be able to do.
     pub step: Step,
     /// Whether the server was once seen to leave a connection open that should have ended. Then nobody
     /// waits for the end again, except the check that is about it.
     pub leaves_open: Rc<Cell<bool>>,
+    /// What a check has counted, for who asks why it has passed.
+    pub counted: RefCell<String>,
+    /// Whether the counts do not tell what the check asks.
+    pub is_unclear: Cell<bool>,
     story: Recorder,
     by_hand: RefCell<String>,
-}
-
-/// Where all clients of a scene write down what they do.
-pub type Recorder = Rc<RefCell<Story>>;
-
-/// All that came back for one request.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    /// The head, taken apart.
-    pub answer: Answer,
-    /// How long the head was.
-    pub head_length: usize,
-    /// Every byte that came, the head too.
-    pub all: Vec<u8>,
-}
-
-impl Reply {
-    /// What followed the head, however long Content-Length says that it is.
-    pub fn body(&self) -> &[u8] {
-        &self.all[self.head_length..]
-    }
-
-    /// The answer, with all that followed its head as its body.
-    pub fn whole(&self) -> Answer {
-        Answer { body: self.body().to_vec(), ..self.answer.clone() }
-    }
-
-    /// What Content-Length says, if it is a number.
-    pub fn announced(&self) -> Option<usize> {
-        self.answer.field("content-length")?.parse().ok()
-    }
-
-    /// A fault with what came, about a field or the status.
-    pub fn fault(&self, expected: impl Into<String>) -> Fault {
-        Fault::expected(expected).came(&self.all[..self.head_length])
-    }
 }
 
 impl<'a> Scene<'a> {
     /// A new scene; what happened before is forgotten.
     pub fn new(
         server: &'a mut Server,
-        site: &'a Site,
+        (site, root): (&'a Site, &'a Path),
         step: Step,
         leaves_open: Rc<Cell<bool>>,
     ) -> Scene<'a> {
-        let story = Rc::new(RefCell::new(Story::begin()));
-        Scene { server, site, step, leaves_open, story, by_hand: RefCell::default() }
+        let story = Recorder::default();
+        let (counted, is_unclear) = (RefCell::default(), Cell::new(false));
+        let by_hand = RefCell::default();
+        Scene { server, site, root, step, leaves_open, counted, is_unclear, story, by_hand }
     }
 
     /// Says how to see by hand what the check sees: a command, with the server on port 8080.
@@ -101,6 +68,24 @@ impl<'a> Scene<'a> {
         self.by_hand.borrow().clone()
     }
 
+    /// Passes, and says what was counted.
+    ///
+    /// # Errors
+    /// None.
+    pub fn has_counted(&self, counted: impl Into<String>) -> Result<(), Failure> {
+        *self.counted.borrow_mut() = counted.into();
+        Ok(())
+    }
+
+    /// Neither passes nor fails: what was counted does not tell.
+    ///
+    /// # Errors
+    /// None.
+    pub fn cannot_tell(&self, counts: &str) -> Result<(), Failure> {
+        self.is_unclear.set(true);
+        self.has_counted(format!("cannot tell: {counts}"))
+    }
+
     /// Tells in one sentence what happens in `work`, unless it fails.
     ///
     /// # Errors
@@ -110,28 +95,33 @@ impl<'a> Scene<'a> {
         text: &str,
         work: impl FnOnce() -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let before = self.story.borrow().length();
+        let before = self.story.open().length();
         let done = work()?;
-        self.story.borrow_mut().fold(before, text);
+        self.story.open().fold(before, text);
         Ok(done)
     }
 
     /// What has happened so far.
     pub fn story(&self) -> Story {
-        self.story.borrow().clone()
+        self.story.open().clone()
+    }
+
+    /// Where the scene's clients write down what they do.
+    pub fn recorder(&self) -> &Recorder {
+        &self.story
     }
 
     /// Says what the check does beside its clients.
     pub fn aside(&self, text: impl Into<String>) {
-        self.story.borrow_mut().add(0, Deed::Aside, text);
+        self.story.open().add(0, Deed::Aside, text);
     }
 
     /// Connects a further client.
     ///
     /// # Errors
     /// The server does not accept.
-    pub fn connect(&self) -> Result<RecordedClient, Failure> {
-        RecordedClient::connect(self.server, &self.story)
+    pub fn connect(&self) -> Result<Client, Failure> {
+        Client::connect_recorded(self.server, &self.story)
     }
 
     /// Connects so many further clients, one a millisecond. Some servers let only five wait to be
@@ -139,7 +129,7 @@ impl<'a> Scene<'a> {
     ///
     /// # Errors
     /// The server does not accept.
-    pub fn connect_many(&self, count: usize) -> Result<Vec<RecordedClient>, Failure> {
+    pub fn connect_many(&self, count: usize) -> Result<Vec<Client>, Failure> {
         let connect = |_| {
             std::thread::park_timeout(Duration::from_millis(1));
             self.connect()
@@ -153,7 +143,7 @@ impl<'a> Scene<'a> {
     /// No whole answer comes.
     pub fn exchange(&self, request: impl AsRef<[u8]>) -> Result<Reply, Failure> {
         let mut client = self.connect()?;
-        client.send(request);
+        client.says(request);
         client.reply(&self.leaves_open)
     }
 
@@ -174,7 +164,7 @@ impl<'a> Scene<'a> {
         if self.step.number() == "07" {
             let mut client = self.connect()?;
             let word = format!("still-there-{}", client.address()?.port());
-            client.send(&word);
+            client.says(&word);
             return self.is_printed(&word);
         }
         let reply = self.ask("/")?;
@@ -242,348 +232,5 @@ impl<'a> Scene<'a> {
 
     fn has_processes(&self) -> bool {
         self.family().iter().any(|process| process.state != 'Z')
-    }
-}
-
-/// A client that writes down what it does and what happens to it.
-pub struct RecordedClient {
-    stream: TcpStream,
-    /// From 1, in the order of coming.
-    pub number: usize,
-    leader: u32,
-    received: Vec<u8>,
-    /// How many of the received bytes belong to answers that were returned.
-    taken: usize,
-    /// How many answers were returned.
-    answers: usize,
-    has_ended: bool,
-    cannot_send: bool,
-    story: Recorder,
-}
-
-enum Next {
-    Bytes,
-    End,
-    Nothing,
-}
-
-impl RecordedClient {
-    /// Connects to a server.
-    ///
-    /// # Errors
-    /// The server does not accept.
-    pub fn connect(server: &Server, story: &Recorder) -> Result<RecordedClient, Failure> {
-        let number = story.borrow_mut().next_client();
-        let stream = TcpStream::connect_timeout(&server.address(), Duration::from_secs(30))
-            .map_err(|error| {
-                let text = format!("cannot connect: {error}");
-                story.borrow_mut().add(number, Deed::Waits, text);
-                Fault::expected("a connection that is accepted")
-                    .saw(format!("no connection: {error}"))
-                    .symptom(Symptom::Refused)
-                    .cause(match error.kind() {
-                        ErrorKind::TimedOut => {
-                            "the server does not accept: the queue of those who wait is full"
-                        }
-                        _ => "nobody listens on the port any more",
-                    })
-            })?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(LOOK))?;
-        stream.set_write_timeout(Some(Duration::from_secs(30)))?;
-        story.borrow_mut().add(number, Deed::Connects, "connects");
-        Ok(RecordedClient {
-            stream,
-            number,
-            leader: server.pid(),
-            received: Vec::new(),
-            taken: 0,
-            answers: 0,
-            has_ended: false,
-            cannot_send: false,
-            story: Rc::clone(story),
-        })
-    }
-
-    fn record(&self, deed: Deed, text: impl Into<String>) {
-        self.story.borrow_mut().add(self.number, deed, text);
-    }
-
-    /// The socket.
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
-    }
-
-    /// The client's own address, which the server sees.
-    ///
-    /// # Errors
-    /// The socket has none any more.
-    pub fn address(&self) -> Result<SocketAddr, Failure> {
-        Ok(self.stream.local_addr()?)
-    }
-
-    /// Sends bytes. A server may have closed already; what it answered shows when it is read.
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let bytes = bytes.as_ref();
-        if self.cannot_send {
-            return;
-        }
-        let shown = bytes[..bytes.len().min(60)].escape_ascii();
-        let more =
-            if bytes.len() > 60 { format!("... ({} bytes)", bytes.len()) } else { String::new() };
-        self.record(Deed::Sends, format!("sends \"{shown}\"{more}"));
-        if let Err(error) = self.stream.write_all(bytes) {
-            self.record(Deed::Sends, format!("cannot send all of it: {error}"));
-            self.cannot_send = true;
-        }
-    }
-
-    /// Says that nothing more will be sent.
-    pub fn finish(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
-    }
-
-    /// Closes the connection.
-    pub fn leave(self) {
-        self.record(Deed::Leaves, "closes the connection");
-    }
-
-    /// Resets the connection: SO_LINGER with zero seconds, socket(7).
-    ///
-    /// # Errors
-    /// The socket does not take the option.
-    pub fn reset(self) -> Result<(), Failure> {
-        setsockopt(&self.stream, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 })?;
-        self.record(Deed::Leaves, "resets the connection");
-        Ok(())
-    }
-
-    /// Lets the kernel hold only so many bytes that were not read yet.
-    ///
-    /// # Errors
-    /// The socket does not take the option.
-    pub fn shrink_receive_buffer(&self, bytes: usize) -> Result<(), Failure> {
-        Ok(setsockopt(&self.stream, sockopt::RcvBuf, &bytes)?)
-    }
-
-    /// All bytes that came so far.
-    pub fn received(&self) -> &[u8] {
-        &self.received
-    }
-
-    /// Those of them that belong to no answer that was returned.
-    pub fn rest(&self) -> &[u8] {
-        &self.received[self.taken..]
-    }
-
-    /// Whether the server has ended the connection, as far as this client has noticed. Looks without
-    /// waiting.
-    pub fn was_let_go(&mut self) -> bool {
-        let _ = self.stream.set_nonblocking(true);
-        let peeked = self.stream.peek(&mut [0]);
-        let _ = self.stream.set_nonblocking(false);
-        match peeked {
-            Ok(0) => true,
-            Ok(_) => false,
-            Err(error) => error.kind() != ErrorKind::WouldBlock,
-        }
-    }
-
-    fn read(&mut self) -> Next {
-        let mut waiting = Waiting::new(self.leader);
-        let mut piece = [0; 64 * 1024];
-        loop {
-            match self.stream.read(&mut piece) {
-                Ok(0) => break,
-                Ok(length) => {
-                    self.received.extend_from_slice(&piece[..length]);
-                    return Next::Bytes;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if waiting.is_in_vain() {
-                        self.record(Deed::Waits, "waits in vain: nothing comes any more");
-                        return Next::Nothing;
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // A reset is an end too, for whoever reads.
-                Err(_) => break,
-            }
-        }
-        if !self.has_ended {
-            self.has_ended = true;
-            self.record(Deed::Ended, "sees the end of the connection");
-        }
-        Next::End
-    }
-
-    /// Reads once, whatever comes; false at the end of the connection, or if nothing comes.
-    pub fn read_some(&mut self) -> bool {
-        matches!(self.read(), Next::Bytes)
-    }
-
-    /// Reads the next answer: a head, and as many bytes as its Content-Length says or, without one, all
-    /// until the end of the connection.
-    ///
-    /// # Errors
-    /// It does not come, or is none.
-    pub fn answer(&mut self) -> Result<Answer, Failure> {
-        Ok(self.next_answer(false)?.0)
-    }
-
-    /// Reads the next answer to a HEAD: a head.
-    ///
-    /// # Errors
-    /// It does not come, or is none.
-    pub fn answer_to_head(&mut self) -> Result<Answer, Failure> {
-        Ok(self.next_answer(true)?.0)
-    }
-
-    fn next_answer(&mut self, is_head: bool) -> Result<(Answer, usize), Failure> {
-        let start = self.taken;
-        let (mut answer, length) = loop {
-            match parse_head(&self.received[start..]) {
-                Ok(Some(found)) => break found,
-                Ok(None) => {
-                    self.need_more(start, "an answer, with a head that ends with an empty line")?
-                }
-                Err(why) => {
-                    return Fault::expected("an answer that begins with a status line and fields")
-                        .came_wrong_at(&self.received[..], start)
-                        .cause(if start == 0 {
-                            why.to_string()
-                        } else {
-                            format!(
-                                "what follows {} is not a new answer: its Content-Length is too \
-                                 small, or something is written behind it",
-                                self.last_answer()
-                            )
-                        })
-                        .fail();
-                }
-            }
-        };
-        let body_start = start + length;
-        let announced = answer.field("content-length").map(str::parse::<usize>);
-        self.taken = match announced {
-            _ if is_head || answer.status == 304 => body_start,
-            Some(Ok(announced)) => {
-                while self.received.len() < body_start + announced {
-                    self.need_more(start, &format!("a body of {announced} bytes"))?;
-                }
-                body_start + announced
-            }
-            Some(Err(_)) => {
-                return Fault::expected("a Content-Length that is a number")
-                    .came(&self.received[start..body_start])
-                    .cause("something else stands where the length of the body belongs")
-                    .fail();
-            }
-            None => {
-                while matches!(self.read(), Next::Bytes) {}
-                self.received.len()
-            }
-        };
-        answer.body = self.received[body_start..self.taken].to_vec();
-        self.answers += 1;
-        self.record(
-            Deed::Answered,
-            format!(
-                "has its answer: status {}, a body of {}",
-                answer.status,
-                counted(answer.body.len(), "byte")
-            ),
-        );
-        Ok((answer, length))
-    }
-
-    fn need_more(&mut self, start: usize, what: &str) -> Result<(), Failure> {
-        let next = self.read();
-        let came = &self.received[start..];
-        let fault = Fault::expected(what);
-        let fault = match next {
-            Next::Bytes => return Ok(()),
-            Next::End if came.is_empty() => fault
-                .symptom(Symptom::Ended)
-                .saw(format!("the end of the connection{}", self.so_far()))
-                .cause(if self.answers == 0 {
-                    "the server closed the connection without an answer"
-                } else {
-                    "the server closed the connection behind an answer, and serves no further request on it"
-                }),
-            Next::End => fault
-                .symptom(Symptom::Ended)
-                .cause("the server closed the connection in the middle of its answer"),
-            Next::Nothing if came.is_empty() => fault
-                .symptom(Symptom::Silent)
-                .saw(format!("nothing{}", self.so_far()))
-                .cause(if self.answers == 0 {
-                    "the server waits for something that does not come"
-                } else {
-                    "the next request of the connection is not read, or not answered"
-                }),
-            Next::Nothing => fault
-                .symptom(Symptom::Silent)
-                .cause("the server announced more than it sends, and keeps the connection"),
-        };
-        // The end of a long answer tells more than its beginning.
-        if came.len() > 100 {
-            fault.came_wrong_at(came, came.len()).fail()
-        } else if came.is_empty() {
-            fault.fail()
-        } else {
-            fault.came(came).fail()
-        }
-    }
-
-    /// The answers that came before, as an addition to what came then.
-    fn so_far(&self) -> String {
-        if self.answers == 0 { String::new() } else { format!(", after {}", self.last_answer()) }
-    }
-
-    fn last_answer(&self) -> String {
-        format!("answer {}", self.answers)
-    }
-
-    /// Reads an answer and then all that still comes until the end of the connection.
-    ///
-    /// # Errors
-    /// No whole answer comes.
-    pub fn reply(mut self, leaves_open: &Cell<bool>) -> Result<Reply, Failure> {
-        let (answer, head_length) = self.next_answer(false)?;
-        self.drains(leaves_open);
-        Ok(Reply { answer, head_length, all: std::mem::take(&mut self.received) })
-    }
-
-    /// Says that nothing more will be sent, and reads all that still comes until the end of the
-    /// connection; whether it came. A server that has left one open before is not waited for again.
-    pub fn drains(&mut self, leaves_open: &Cell<bool>) -> bool {
-        // A server that goes on reading sees the end of the client now, and ends the connection too.
-        self.finish();
-        if !leaves_open.get() {
-            let ends = self.sees_the_end();
-            leaves_open.set(!ends);
-            return ends;
-        }
-        let _ = self.stream.set_read_timeout(Some(Duration::from_millis(100)));
-        let mut piece = [0; 4096];
-        loop {
-            match self.stream.read(&mut piece) {
-                Ok(0) => return true,
-                Ok(length) => self.received.extend_from_slice(&piece[..length]),
-                Err(_) => return false,
-            }
-        }
-    }
-
-    /// Reads until the end of the connection; whether it came.
-    pub fn sees_the_end(&mut self) -> bool {
-        loop {
-            match self.read() {
-                Next::Bytes => {}
-                Next::End => return true,
-                Next::Nothing => return false,
-            }
-        }
     }
 }

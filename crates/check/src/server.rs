@@ -1,9 +1,8 @@
 //! A server under test: a process of its own group that is gone when its handle is.
 
-use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -13,9 +12,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use procfs::ProcResult;
+use procfs::process::Process;
 
-use crate::processes::Process;
-use crate::{Answer, Client, Failure, processes, wait_until};
+use crate::answer::Answer;
+use crate::client::Client;
+use crate::ports::{FreePort, hears_loopback, listening, listening_on};
+use crate::{Failure, processes, wait_until};
 
 /// How long a server may take to start, and a process to end. Generous: these are bounds for what
 /// hangs, not measurements.
@@ -23,6 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server may be compiled before it starts, or have a virtual machine to start first.
 const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// As much of what a server prints is kept in mind, in bytes: its last.
+const LOG: u64 = 4 << 20;
+
+/// A server that listens on an address for others only may open the right one next.
+const NEXT_ADDRESS: Duration = Duration::from_secs(1);
 
 /// A running server. Dropping it kills its process group and waits until all of it is gone.
 #[derive(Debug)]
@@ -33,6 +42,8 @@ pub struct Server {
     /// Kept open, so that the server can write.
     stdout: Option<BufReader<ChildStdout>>,
     stderr: File,
+    /// Held as long as it may listen there.
+    _port: Option<FreePort>,
 }
 
 impl Server {
@@ -46,8 +57,14 @@ impl Server {
         let mut process = processes::spawn(command.process_group(0))?;
         let stdout = process.stdout.take().map(BufReader::new);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server =
-            Server { process, address: nowhere, first_line: String::new(), stdout, stderr };
+        let mut server = Server {
+            process,
+            address: nowhere,
+            first_line: String::new(),
+            stdout,
+            stderr,
+            _port: None,
+        };
         server.first_line = server.read_line()?;
         server.address = address_in(&server.first_line).ok_or_else(|| {
             format!("no URL in the first line {:?}; stderr: {}", server.first_line, server.log())
@@ -55,46 +72,46 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts a server that was told to listen on `port`, and waits until it does. That shows in
+    /// Starts a server that was told to listen on a port, and waits until it does. That shows in
     /// /proc/net/tcp: a connection to try it with would be its first client. What it prints, to
     /// standard output or standard error, is in [`Server::log`].
     ///
     /// # Errors
-    /// The command cannot be started, or ends before the port accepts, or takes a minute.
-    pub fn start_on_port(command: &mut Command, port: u16) -> Result<Server, Failure> {
+    /// The command cannot be started, or ends before the port accepts, or goes into the background, or
+    /// listens for others only, or takes a minute.
+    pub fn start_on_port(command: &mut Command, free: FreePort) -> Result<Server, Failure> {
+        let mut server = Server::start_anywhere_on_port(command, free)?;
+        if server.is_alive() {
+            return Ok(server);
+        }
+        Err("it went into the background; start it so that it stays in the foreground".into())
+    }
+
+    /// As [`Server::start_on_port`], for a server that may go into the background. What it is then made of
+    /// is in [`processes::descendants`].
+    ///
+    /// # Errors
+    /// As there, but for the background.
+    pub fn start_anywhere_on_port(
+        command: &mut Command,
+        free: FreePort,
+    ) -> Result<Server, Failure> {
+        let port = free.number;
         let output = tempfile::tempfile()?;
         command.stdout(output.try_clone()?).stderr(output.try_clone()?);
         let process = processes::spawn(command.process_group(0))
             .map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut server =
-            Server { process, address, first_line: String::new(), stdout: None, stderr: output };
-        let mut tells = io::stderr().is_terminal();
-        let start = Instant::now();
-        wait_until(&format!("port {port} accepts"), START_PATIENCE, || {
-            if tells && start.elapsed() > Duration::from_secs(5) {
-                tells = false;
-                let waits = "waiting for up to a minute";
-                let _ = writeln!(io::stderr(), "check: nobody listens on port {port} yet; {waits}");
-            }
-            let is_over = is_listened_on(port) || !server.is_alive();
-            if !is_over {
-                // The table is long on a busy machine, and a server may take a minute.
-                thread::park_timeout(Duration::from_millis(5));
-            }
-            is_over
-        })
-        .map_err(|_| {
-            let but = match processes::family(server.pid()).iter().flat_map(ports_of).next() {
-                Some(other) => format!("It listens on {other}; does it read {{port}}? "),
-                None => String::new(),
-            };
-            format!(
-                "after a minute it does not listen on port {port}. {but}It printed {}",
-                server.log_or_nothing()
-            )
-        })?;
-        if !server.is_alive() {
+        let mut server = Server {
+            process,
+            address,
+            first_line: String::new(),
+            stdout: None,
+            stderr: output,
+            _port: Some(free),
+        };
+        let waited = server.waits_for_its_port();
+        if !server.is_somewhere() {
             let status = server.process.wait()?;
             return Err(format!(
                 "it ended ({status}) before it listened on port {port}. It printed {}",
@@ -102,7 +119,53 @@ impl Server {
             )
             .into());
         }
-        Ok(server)
+        let here = listening_on(port);
+        if waited.is_ok() && here.iter().any(hears_loopback) {
+            return Ok(server);
+        }
+        let family = processes::family(server.pid());
+        let elsewhere = family.iter().flat_map(|process| listening(process.pid)).next();
+        Err(match (here.first(), elsewhere) {
+            (Some(here), _) => format!(
+                "it listens on {here} only, and a client of 127.0.0.1:{port} finds nobody; bind 127.0.0.1 or 0.0.0.0"
+            ),
+            (None, elsewhere) => {
+                let but = elsewhere.map_or(String::new(), |place| {
+                    format!("It listens on {place}; does it read {{port}}? ")
+                });
+                let printed = server.log_or_nothing();
+                format!("after a minute it does not listen on port {port}. {but}It printed {printed}")
+            }
+        }
+        .into())
+    }
+
+    /// Waits until somebody listens on the server's port, or nobody can be expected to.
+    fn waits_for_its_port(&mut self) -> Result<(), Failure> {
+        let port = self.address.port();
+        let mut tells = io::stderr().is_terminal();
+        let start = Instant::now();
+        let mut for_others_since = None;
+        wait_until(&format!("port {port} accepts"), START_PATIENCE, || {
+            if tells && start.elapsed() > Duration::from_secs(5) {
+                tells = false;
+                let waits = "waiting for up to a minute";
+                let _ = writeln!(io::stderr(), "check: nobody listens on port {port} yet; {waits}");
+            }
+            let here = listening_on(port);
+            let is_over = here.iter().any(hears_loopback) || !self.is_somewhere();
+            if is_over {
+                return true;
+            }
+            if !here.is_empty() {
+                let since = for_others_since.get_or_insert_with(Instant::now);
+                return since.elapsed() > NEXT_ADDRESS;
+            }
+            // To look costs the kernel some milliseconds, and a server may take a minute.
+            let bounds = [5, 50].map(Duration::from_millis);
+            thread::park_timeout((start.elapsed() / 4).clamp(bounds[0], bounds[1]));
+            false
+        })
     }
 
     /// The next line of the server's standard output.
@@ -167,12 +230,23 @@ impl Server {
         TcpStream::connect(self.address).is_err_and(|error| error.kind() == refused)
     }
 
-    /// What the server has written to its standard error so far.
+    /// What the server has written to its standard error so far; the last 4 MiB of it.
     pub fn log(&self) -> String {
+        self.log_since(0)
+    }
+
+    /// How many bytes the server has written to its standard error.
+    pub fn log_length(&self) -> u64 {
+        self.stderr.metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    /// What the server has written behind so many bytes; the last 4 MiB of it.
+    pub fn log_since(&self, start: u64) -> String {
         // Read at positions: the descriptor shares its own position with the server, which writes.
-        let length = self.stderr.metadata().map_or(0, |metadata| metadata.len());
-        let mut text = vec![0; length as usize];
-        match self.stderr.read_exact_at(&mut text, 0) {
+        let length = self.log_length();
+        let start = start.max(length.saturating_sub(LOG));
+        let mut text = vec![0; length.saturating_sub(start) as usize];
+        match self.stderr.read_exact_at(&mut text, start) {
             Ok(()) => String::from_utf8_lossy(&text).into_owned(),
             Err(error) => format!("(cannot read the log: {error})"),
         }
@@ -220,49 +294,49 @@ impl Server {
         matches!(self.process.try_wait(), Ok(None))
     }
 
+    /// Whether it is there, or what it has started.
+    fn is_somewhere(&mut self) -> bool {
+        self.is_alive() || processes::descendants().iter().any(|process| process.state != 'Z')
+    }
+
     /// The ids of the server's children, zombies included.
     pub fn children(&self) -> Vec<u32> {
-        children_of(self.pid())
+        self.look(|process| process.task_main_thread()?.children()).unwrap_or_default()
     }
 
     /// How many descriptors the server has open.
     pub fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
+        self.look(Process::fd_count).unwrap_or(0)
+    }
+
+    /// How many sockets listen on the server's port.
+    pub fn listeners(&self) -> usize {
+        listening_on(self.address.port()).len()
     }
 
     /// How many threads the server has.
     pub fn threads(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/task", self.pid())).map_or(0, Iterator::count)
+        self.look(Process::tasks).map_or(0, Iterator::count)
     }
 
-    /// Processor time that the server's first process has used, in clock ticks of 10 ms: fields 14
-    /// and 15 of /proc/PID/stat, proc(5).
+    /// Processor time that the server's first process has used, in clock ticks of 10 ms.
     pub fn processor_ticks(&self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-        // The second field is a name in parentheses and may hold spaces.
-        let after_name = stat.rsplit(')').next().unwrap_or_default();
-        after_name
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .filter_map(|field| field.parse::<u64>().ok())
-            .sum()
+        self.look(Process::stat).map_or(0, |stat| stat.utime + stat.stime)
     }
 
     /// The most memory the server's first process has had, in KiB: VmHWM, proc(5).
     pub fn peak_memory(&self) -> u64 {
-        self.status_number("VmHWM:")
+        self.look(Process::status).ok().and_then(|status| status.vmhwm).unwrap_or(0)
     }
 
     /// The memory the server's first process has, in KiB: VmRSS, proc(5).
     pub fn memory(&self) -> u64 {
-        self.status_number("VmRSS:")
+        self.look(Process::status).ok().and_then(|status| status.vmrss).unwrap_or(0)
     }
 
-    fn status_number(&self, name: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-        line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    /// What /proc says of the server's first process.
+    fn look<T>(&self, at: impl FnOnce(&Process) -> ProcResult<T>) -> ProcResult<T> {
+        at(&Process::new(self.process.id() as i32)?)
     }
 
     fn leader(&self) -> Pid {
@@ -270,6 +344,7 @@ impl Server {
     }
 }
 
+/// In a process that adopts orphans it ends all that this process has started: such a one has one server at a time.
 impl Drop for Server {
     fn drop(&mut self) {
         processes::end_group(&mut self.process);
@@ -277,81 +352,7 @@ impl Drop for Server {
     }
 }
 
-/// A port that nobody listens on, below the range that the kernel gives to clients: those never take it
-/// from the server in the moment before it binds.
-///
-/// # Errors
-/// No port is free.
-pub fn free_port() -> Result<u16, Failure> {
-    (0..1000)
-        .map(|_| fastrand::u16(10_000..32_000))
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .ok_or_else(|| "no port is free".into())
-}
-
-/// Whether somebody listens on a port of this machine.
-fn is_listened_on(port: u16) -> bool {
-    tcp_sockets(LISTENING).iter().any(|socket| socket.port == port)
-}
-
-/// The ports on which a process listens.
-fn ports_of(process: &Process) -> Vec<u16> {
-    let entries = fs::read_dir(format!("/proc/{}/fd", process.pid)).into_iter().flatten().flatten();
-    let own: Vec<String> = entries
-        .filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.to_str()?.to_owned()))
-        .collect();
-    let is_its = |socket: &TcpSocket| own.contains(&format!("socket:[{}]", socket.inode));
-    tcp_sockets(LISTENING).into_iter().filter(is_its).map(|socket| socket.port).collect()
-}
-
-/// The addresses of the clients that are connected to a port of this machine, as /proc/net/tcp has them.
-pub fn clients_of(port: u16) -> HashSet<String> {
-    let here = |socket: &TcpSocket| socket.port == port;
-    tcp_sockets(CONNECTED).into_iter().filter(here).map(|socket| socket.peer).collect()
-}
-
-/// States in /proc/net/tcp, proc(5).
-const CONNECTED: &str = "01";
-const LISTENING: &str = "0A";
-
-/// A line of /proc/net/tcp.
-struct TcpSocket {
-    /// The port of its own end.
-    port: u16,
-    /// The address of the other end.
-    peer: String,
-    inode: String,
-}
-
-/// The TCP sockets of this machine that are in a state.
-fn tcp_sockets(state: &str) -> Vec<TcpSocket> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
-    let lines = tables.map(|table| fs::read_to_string(table).unwrap_or_default()).join("");
-    let socket = |line: &str| {
-        let mut fields = line.split_whitespace().skip(1);
-        let (local, peer) = (fields.next()?, fields.next()?);
-        if fields.next()? != state {
-            return None;
-        }
-        Some(TcpSocket {
-            port: u16::from_str_radix(local.rsplit(':').next()?, 16).ok()?,
-            peer: peer.to_owned(),
-            inode: fields.nth(5)?.to_owned(),
-        })
-    };
-    lines.lines().filter_map(socket).collect()
-}
-
 /// The address in "... http://127.0.0.1:8080/ ...".
 fn address_in(line: &str) -> Option<SocketAddr> {
     line.split_once("http://")?.1.split('/').next()?.parse().ok()
-}
-
-/// The ids of a process's children, zombies included: proc(5), task/TID/children.
-pub fn children_of(pid: u32) -> Vec<u32> {
-    fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
-        .unwrap_or_default()
-        .split_whitespace()
-        .filter_map(|id| id.parse().ok())
-        .collect()
 }

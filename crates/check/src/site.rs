@@ -9,6 +9,10 @@ use fastrand::Rng;
 /// The length of the big file in bytes: more than the two sockets between server and client hold.
 pub const BIG_LENGTH: usize = 16 * 1024 * 1024;
 
+/// A folder beside the one that is served, whose name begins like it: `path.startswith(root)` takes it for
+/// a part of the site.
+pub const NEIGHBOUR: &str = "site-evil";
+
 /// A file of the site.
 #[derive(Clone, Debug)]
 pub struct SiteFile {
@@ -48,7 +52,8 @@ pub struct Site {
     pub big: SiteFile,
     /// A target that names nothing.
     pub missing: String,
-    /// The name of the file beside the folder, which must not leave it.
+    /// The name of the file beside the folder, which must not leave it. One of the same name lies in
+    /// [`NEIGHBOUR`].
     pub secret_name: String,
     /// What that file holds.
     pub secret: String,
@@ -131,7 +136,10 @@ impl Site {
     pub fn write(&self, folder: &Path) -> io::Result<PathBuf> {
         let root = folder.join("site");
         fs::create_dir_all(&root)?;
-        fs::write(folder.join(&self.secret_name), &self.secret)?;
+        fs::create_dir_all(folder.join(NEIGHBOUR))?;
+        for place in [folder.to_owned(), folder.join(NEIGHBOUR)] {
+            fs::write(place.join(&self.secret_name), &self.secret)?;
+        }
         for file in self.small_files().into_iter().chain([&self.big]) {
             let path = root.join(file.path());
             if let Some(parent) = path.parent() {

@@ -1,4 +1,4 @@
-//! The nine steps, and what each can do.
+//! The steps, and what each can do.
 
 /// A step, and what its chapter has taught so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,14 +41,14 @@ impl Step {
         format!("chapters/{}.md", self.name.trim_start_matches("step"))
     }
 
-    /// Answers requests by itself, in HTTP: 02 to 06, 08 and 09.
+    /// Answers requests by itself, in HTTP: all but 01 and 07.
     pub fn speaks_http(&self) -> bool {
         self.serves_files || self.number() == "02"
     }
 }
 
 /// Which step has which ability. A step gains one when its chapter teaches it.
-pub const STEPS: [Step; 9] = [
+pub const STEPS: [Step; 12] = [
     //                                 files  concurrent persistent idle
     Step::new("step01-by-hand", [false, false, false, true]),
     Step::new("step02-single-response", [false, false, false, true]),
@@ -59,4 +59,7 @@ pub const STEPS: [Step; 9] = [
     Step::new("step07-nonblocking", [false, true, false, false]),
     Step::new("step08-persistent", [true, true, true, false]),
     Step::new("step09-epoll", [true, true, true, true]),
+    Step::new("step10-cores", [true, true, true, true]),
+    Step::new("step11-async", [true, true, true, true]),
+    Step::new("step12-uring", [true, true, true, true]),
 ];

@@ -1,11 +1,13 @@
 //! What happened in a check, and the words in which a failure is told.
 
 use std::fmt::{self, Display, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
+use crate::words::{shown, with_caret};
 
 /// What a client did, or what happened to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub enum Deed {
     Waits,
     /// The server has ended the connection.
     Ended,
+    /// It closes its sending half: nothing more comes from it.
+    Finishes,
     /// It closes or resets the connection.
     Leaves,
     /// Something that the check does beside its clients.
@@ -35,6 +39,7 @@ impl Deed {
             Deed::Answered => "answered",
             Deed::Waits => "NOTHING",
             Deed::Ended => "end",
+            Deed::Finishes => "no more",
             Deed::Leaves => "leaves",
             Deed::Aside => "",
         }
@@ -56,6 +61,17 @@ pub struct Story {
     start: Instant,
     events: Vec<Event>,
     clients: usize,
+}
+
+/// Where all clients of a check write down what they do.
+#[derive(Clone, Debug, Default)]
+pub struct Recorder(Arc<Mutex<Story>>);
+
+impl Recorder {
+    /// The story so far, to read or to add to.
+    pub fn open(&self) -> MutexGuard<'_, Story> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// So many lines of a story are shown at its beginning and at its end.
@@ -301,52 +317,6 @@ impl<T> Explain for Result<T, Failure> {
     }
 }
 
-/// The beginning of some bytes, with escapes.
-fn shown(bytes: &[u8]) -> String {
-    const SHOWN: usize = 160;
-    if bytes.is_empty() {
-        return "nothing".to_owned();
-    }
-    let left = bytes.len().saturating_sub(SHOWN);
-    let more = if left > 0 { format!("  ({} more)", counted(left, "byte")) } else { String::new() };
-    format!("{}{more}", bytes[..bytes.len() - left].escape_ascii())
-}
-
-/// The bytes around the one at `at` with escapes, and a caret below it.
-fn with_caret(bytes: &[u8], at: usize) -> [String; 2] {
-    const BEFORE: usize = 30;
-    let at = at.min(bytes.len());
-    let from = at.saturating_sub(BEFORE);
-    let to = (at + BEFORE).min(bytes.len());
-    let before = format!("{}{}", if from > 0 { "..." } else { "" }, bytes[from..at].escape_ascii());
-    let after = bytes[at..to].escape_ascii();
-    let dots = if to < bytes.len() { "..." } else { "" };
-    let end = if at == bytes.len() { "(the end)" } else { "" };
-    [
-        format!("{before}{after}{dots}{end}"),
-        format!("{}^ byte {at}", " ".repeat(before.chars().count())),
-    ]
-}
-
-/// A number with what it counts: `1 byte`, `2 bytes`.
-pub fn counted(number: usize, what: &str) -> String {
-    let plural = match what {
-        _ if number == 1 => "",
-        "process" => "es",
-        _ => "s",
-    };
-    format!("{number} {what}{plural}")
-}
-
-/// Where two texts differ first; `None` if they are the same.
-pub fn first_difference(came: &[u8], expected: &[u8]) -> Option<usize> {
-    if came == expected {
-        return None;
-    }
-    let same = came.iter().zip(expected).take_while(|(a, b)| a == b).count();
-    Some(same)
-}
-
 /// A failure as a reader gets it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Explanation {
@@ -360,6 +330,9 @@ pub struct Explanation {
     pub expected: String,
     /// The likely cause.
     pub cause: String,
+    /// The last lines that the server printed during the check.
+    #[serde(default)]
+    pub said: Vec<String>,
     /// Commands that repeat it by hand.
     pub repeat: Vec<String>,
     /// The chapter and heading to read.
@@ -369,27 +342,6 @@ pub struct Explanation {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_caret_stands_below_the_first_wrong_byte() {
-        let came = b"HTTP/1.1 200 OK\r\n\r\nabcdef!";
-        let lines = with_caret(came, came.len() - 1);
-        let caret = lines[1].find('^').unwrap();
-        assert_eq!(&lines[0][caret..=caret], "!");
-    }
-
-    #[test]
-    fn a_caret_behind_the_last_byte_says_that_it_is_the_end() {
-        assert_eq!(with_caret(b"abc", 3), ["abc(the end)", "   ^ byte 3"]);
-    }
-
-    #[test]
-    fn differences_are_found() {
-        assert_eq!(first_difference(b"abc", b"abc"), None);
-        assert_eq!(first_difference(b"abd", b"abc"), Some(2));
-        assert_eq!(first_difference(b"ab", b"abc"), Some(2));
-        assert_eq!(first_difference(b"abcd", b"abc"), Some(3));
-    }
 
     #[test]
     fn a_story_joins_those_who_do_the_same_and_a_timeline_has_a_row_a_client() {

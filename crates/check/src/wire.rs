@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::checks::{HOW, read};
-use crate::scene::{RecordedClient, Recorder};
-use crate::story::{Explain, Fault, Symptom, counted, first_difference};
+use crate::client::Client;
+use crate::story::{Explain, Fault, Recorder, Symptom};
+use crate::words::{counted, first_difference};
 use crate::{Answer, Failure, Server, Step};
 
 /// The tables, with the name of each group and the chapter that is about it.
@@ -19,6 +20,14 @@ const GROUPS: [(&str, &str, &str); 6] = [
     ("files", "03", include_str!("../wire/files.toml")),
     ("conditional and range", "03", include_str!("../wire/conditional-and-range.toml")),
 ];
+
+/// The names of the groups, in the order in which they are asked.
+pub fn groups() -> impl Iterator<Item = &'static str> {
+    GROUPS.into_iter().map(|(name, _, _)| name)
+}
+
+/// How the cause begins where nothing else is known.
+pub const SPECIAL: &str = "this is special about the request";
 
 /// What a server must have learned for a case to apply to it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -133,13 +142,13 @@ impl Case {
     ) -> Result<(), Failure> {
         let limit = self.step02_sends.filter(|_| is_step02).unwrap_or(usize::MAX);
         for send in self.send.all().iter().take(limit) {
-            let mut client = RecordedClient::connect(server, story)?;
-            client.send(unescape(send)?);
+            let mut client = Client::connect_recorded(server, story)?;
+            client.says(unescape(send)?);
             let repeat = self.by_hand(send)?;
             self.judge(&mut client, is_step02).but(|fault| Fault {
                 expected: format!("{}\nthe rule: {}", fault.expected, self.rule),
                 cause: if fault.cause.is_empty() {
-                    format!("this is special about the request: {}", self.name)
+                    format!("{SPECIAL}: {}", self.name)
                 } else {
                     fault.cause
                 },
@@ -167,7 +176,7 @@ impl Case {
         Ok(format!("{} | nc {end}-w 5 127.0.0.1 8080", for_shell(send)?))
     }
 
-    fn judge(&self, client: &mut RecordedClient, is_step02: bool) -> Result<(), Failure> {
+    fn judge(&self, client: &mut Client, is_step02: bool) -> Result<(), Failure> {
         let expected = self.step02.as_ref().filter(|_| is_step02).unwrap_or(&self.answers);
         let mut first = None;
         for (number, statuses) in expected.iter().enumerate() {
@@ -195,7 +204,7 @@ impl Case {
         }
         if !self.closes {
             // Saying that nothing more comes makes a server close, and show whether it had more.
-            client.finish();
+            let _ = client.finish();
         }
         let ends = client.sees_the_end();
         let rest = client.rest();

@@ -1,35 +1,33 @@
-//! What the nine steps share: HTTP, the site, and the command line.
+//! A site behind a port, and the conversation with one client: what the steps share. It knows no
+//! concurrency model; that stands in each step's `main.rs`, in full.
 //!
-//! In reading order:
+//! In reading order. The first four are the way of one GET, together with `message::request` and
+//! `message::response`; the others stand beside it, and are optional reading.
 //!
 //! | module | from → to |
 //! |---|---|
-//! | [`request`] | bytes → a request, "not yet", or what is wrong with it |
-//! | [`body`] | the bytes of a request body → where they end |
-//! | [`response`] | a status, some fields and a body → the bytes of an answer |
-//! | [`document`] | a file → what is known of it, and its bytes when it is small |
+//! | [`server`] | a port → clients; a client → its conversation |
+//! | [`connection`] | one client's conversation: requests in, answers out, in order |
 //! | [`site`] | a request and a folder → a response |
-//! | [`connection`] | all of the above, over anything that reads and writes |
-//! | [`listener`] | a port → clients, until Ctrl-C |
-//! | [`options`] | what the reader types → options, a first line, and a log |
-//! | [`tally`] | looks that found nothing → a line a second (steps 07 and 08) |
+//! | [`answer`] | a response → bytes, as the client takes them |
+//! | [`document`] | a file → what is known of it, and its bytes |
+//! | [`memory`] | small files that were asked for before |
+//! | [`stream`] | what a conversation asks of a socket |
+//! | [`listener`] | a port → sockets, until Ctrl-C |
 //!
-//! What is absent, on purpose: nothing here spawns, forks, sleeps in a loop over clients or knows
-//! which model it serves. The model stands in each step's `main.rs`, in full.
+//! What is absent, on purpose: nothing here spawns, forks, sleeps or loops over clients.
 
-pub mod body;
-mod buffer;
+pub mod answer;
 pub mod connection;
 pub mod document;
 pub mod listener;
-pub mod options;
-pub mod request;
-pub mod response;
+pub mod memory;
+pub mod server;
 pub mod site;
-pub mod tally;
+pub mod stream;
 
 pub use connection::{Connection, Progress};
-pub use listener::{Listener, Places};
-pub use options::{Log, Options, Step, Worker};
+pub use listener::Listener;
+pub use server::{Client, Place, Server};
 pub use site::Site;
-pub use tally::Tally;
+pub use stream::Stream;

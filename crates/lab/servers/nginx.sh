@@ -1,15 +1,14 @@
 #!/bin/sh
-# nginx as fast as it serves files, with one worker: nginx.sh PORT ROOT
+# nginx as fast as it serves files: nginx.sh PORT ROOT [WORKERS]. The lab clears its folder away.
 set -eu
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
 user=$([ "$(id -u)" = 0 ] && echo 'user root;' || true)
 cat > "$folder/nginx.conf" <<END
 daemon off;
 $user
-worker_processes 1;
-pid $folder/pid;
-error_log $folder/error.log;
+worker_processes ${3:-1};
+pid "$folder/pid";
+error_log "$folder/error.log";
 events { worker_connections 20000; }
 http {
   include /etc/nginx/mime.types;
@@ -19,7 +18,7 @@ http {
   keepalive_requests 1000000000;
   keepalive_timeout 3600;
   open_file_cache max=1000;
-  server { listen 127.0.0.1:$1 backlog=4096; root $2; }
+  server { listen 127.0.0.1:$1 backlog=4096$([ "${3:-1}" = 1 ] || echo ' reuseport'); root "$2"; }
 }
 END
-nginx -c "$folder/nginx.conf" -e "$folder/error.log"
+exec nginx -c "$folder/nginx.conf" -e "$folder/error.log"

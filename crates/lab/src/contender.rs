@@ -1,76 +1,70 @@
-//! What is measured: a step, a floor, or anybody's server; how it is started, watched and ended.
+//! What is measured: a step, a floor, or anybody's server.
 
 use std::collections::HashMap;
 use std::env;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use check::cargo;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use procfs::process::{Process, all_processes};
-use procfs::ticks_per_second;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
+use check::{STEPS, Step, cargo};
 
 use crate::Failure;
 use crate::floor::Floor;
 use crate::machine::{self, Cores};
 
-/// How long a server may take until its port accepts.
-const START: Duration = Duration::from_secs(10);
-/// The steps that answer a browser with files, with the floor of each model.
-const STEPS: [(&str, Option<Floor>); 6] = [
-    ("step03-static-files", Some(Floor::Accept)),
-    ("step04-fork", Some(Floor::Fork)),
-    ("step05-threads", Some(Floor::Thread)),
-    ("step06-coroutines", None),
-    ("step08-persistent", None),
-    ("step09-epoll", Some(Floor::Epoll)),
-];
+/// What one would use at work: an example of this step, which serves the same site.
+const EXAMPLE: (&str, &str) = ("step11-async", "at_work");
 
 /// Something that can be started and asked for pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Contender {
     /// As it stands in tables.
     pub(crate) name: String,
-    pub(crate) kind: Kind,
+    kind: Kind,
+    /// How many threads are to serve; if it is not said, as many as there are cores.
+    workers: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// One of the course's servers, by the name of its crate.
-    Step(&'static str),
+enum Kind {
+    /// One of the course's servers that answer a browser with files.
+    Step(Step),
+    /// The example.
+    Example,
     Floor(Floor),
-    /// A command of the reader's, with `{port}` and `{root}`.
-    Command(String),
+    /// A command of the reader's, with `{port}`, `{root}` and `{workers}` in its words.
+    Command(Vec<String>),
 }
 
 impl Contender {
-    pub(crate) fn floor(floor: Floor) -> Contender {
-        let name = format!("floor-{}", format!("{floor:?}").to_lowercase());
-        Contender { name, kind: Kind::Floor(floor) }
+    fn new(name: &str, kind: Kind) -> Contender {
+        Contender { name: name.to_owned(), kind, workers: None }
     }
 
-    /// Reads "step05", "05", "step05-threads" or "floor-epoll".
+    pub(crate) fn floor(floor: Floor) -> Contender {
+        Contender::new(&format!("floor-{}", floor.name()), Kind::Floor(floor))
+    }
+
+    /// Every step, as far as it serves files, and the example behind its step.
+    pub(crate) fn all_steps() -> Vec<Contender> {
+        let mut list = Vec::new();
+        for step in STEPS.into_iter().filter(|step| step.serves_files) {
+            list.push(Contender::new(step.name, Kind::Step(step)));
+            if step.name == EXAMPLE.0 {
+                list.push(Contender::new(EXAMPLE.1, Kind::Example));
+            }
+        }
+        list
+    }
+
+    /// Reads "step05", "05", "step05-threads", "at_work" or "floor-epoll".
     pub(crate) fn parse(word: &str) -> Result<Contender, String> {
-        let floors =
-            [Floor::Accept, Floor::Fork, Floor::Thread, Floor::Epoll].map(Contender::floor);
-        let steps = STEPS.map(|(name, _)| Contender::step(name));
-        let known = steps.iter().chain(&floors);
-        let matches = |name: &str| {
-            name == word
-                || name.strip_prefix("step").is_some_and(|rest| {
-                    let number = word.strip_prefix("step").unwrap_or(word);
-                    rest == number || rest.split_once('-').is_some_and(|(start, _)| start == number)
-                })
+        let mut known = Contender::all_steps();
+        known.extend(Floor::ALL.map(Contender::floor));
+        let is_it = |contender: &&Contender| match &contender.kind {
+            Kind::Step(step) => [step.name, step.short(), step.number()].contains(&word),
+            _ => contender.name == word,
         };
-        known.clone().find(|contender| matches(&contender.name)).cloned().ok_or_else(|| {
-            let names: Vec<&str> = known.map(|contender| contender.name.as_str()).collect();
+        known.iter().find(is_it).cloned().ok_or_else(|| {
+            let names: Vec<&str> = known.iter().map(|contender| &*contender.name).collect();
             format!("there is no '{word}' to measure; there are {}", names.join(", "))
         })
     }
@@ -81,38 +75,46 @@ impl Contender {
             "type NAME=COMMAND, such as --with 'python=python3 -m http.server {port} -d {root}'";
         match word.split_once('=') {
             Some((name, command)) if !name.is_empty() && command.contains("{port}") => {
-                Ok(Contender { name: name.to_owned(), kind: Kind::Command(command.to_owned()) })
+                let words = shlex::split(command).ok_or("a quote in the command has no end")?;
+                Ok(Contender::new(name, Kind::Command(words)))
             }
             _ => Err(hint.to_owned()),
         }
     }
 
-    fn step(name: &'static str) -> Contender {
-        Contender { name: name.to_owned(), kind: Kind::Step(name) }
+    /// Those that can share the work among threads, once for each number of them up to `most`; of the
+    /// others, nobody.
+    pub(crate) fn with_workers(&self, most: usize) -> Vec<Contender> {
+        let takes_them = match &self.kind {
+            Kind::Step(step) => ["10", "11"].contains(&step.number()),
+            Kind::Floor(floor) => *floor == Floor::Epoll,
+            Kind::Command(words) => words.iter().any(|word| word.contains("{workers}")),
+            Kind::Example => false,
+        };
+        let with = |workers| Contender {
+            name: format!("{} -w {workers}", self.name),
+            workers: Some(workers),
+            kind: self.kind.clone(),
+        };
+        if takes_them { (1..=most).map(with).collect() } else { Vec::new() }
     }
 
-    pub(crate) fn all_steps() -> Vec<Contender> {
-        STEPS.map(|(name, _)| Contender::step(name)).to_vec()
-    }
-
-    /// Every step that keeps connections open or not, each after the floor of its model.
+    /// Everything that keeps connections open or not, each step after the floor of its model.
     pub(crate) fn steps_and_floors(persistent: bool) -> Vec<Contender> {
         let mut list = Vec::new();
-        for (name, floor) in STEPS {
-            let step = Contender::step(name);
-            if !persistent || step.is_persistent() {
-                list.extend(
-                    floor
-                        .filter(|&floor| (floor == Floor::Epoll) == persistent)
-                        .map(Contender::floor),
-                );
-                list.push(step);
+        for contender in Contender::all_steps() {
+            if persistent && !contender.is_persistent() {
+                continue;
             }
+            if let Kind::Step(step) = &contender.kind {
+                let its = Floor::ALL.into_iter().filter(|floor| floor.step() == step.number());
+                let its = its.filter(|floor| floor.is_persistent() == persistent);
+                list.extend(its.map(Contender::floor));
+            }
+            list.push(contender);
         }
         // The first row is what the others are compared with.
-        if let Some(floor) =
-            list.iter().position(|contender| matches!(contender.kind, Kind::Floor(_)))
-        {
+        if let Some(floor) = list.iter().position(Contender::is_floor) {
             list[..=floor].rotate_right(1);
         }
         list
@@ -120,174 +122,98 @@ impl Contender {
 
     /// Whether it can answer many requests on one connection.
     pub(crate) fn is_persistent(&self) -> bool {
-        match self.kind {
-            Kind::Step(name) => matches!(name, "step08-persistent" | "step09-epoll"),
-            Kind::Floor(floor) => floor == Floor::Epoll,
-            Kind::Command(_) => true,
+        match &self.kind {
+            Kind::Step(step) => step.is_persistent,
+            Kind::Floor(floor) => floor.is_persistent(),
+            Kind::Example | Kind::Command(_) => true,
         }
     }
 
-    /// Whether it looks at its clients all the time, so that it is never at rest.
-    pub(crate) fn is_busy_when_idle(&self) -> bool {
-        self.kind == Kind::Step("step08-persistent")
+    pub(crate) fn is_floor(&self) -> bool {
+        matches!(self.kind, Kind::Floor(_))
     }
 
-    /// Starts it, on its core, and waits until its port accepts.
-    pub(crate) async fn start(&self, lab: &Lab, canned: u64) -> Result<Running, Failure> {
-        // The port is free now; whoever takes it before the server does makes the start fail.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut command = self.command(lab, port, canned)?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        // A child stays on the core that its parent was on when it was started.
-        if let Some(cores) = lab.cores {
-            machine::move_to(cores.server)?;
-        }
-        let child = command.spawn();
-        if let Some(cores) = lab.cores {
-            machine::move_to(cores.load)?;
-        }
-        let child = child.map_err(|error| format!("{}: cannot start: {error}", self.name))?;
-        let mut running = Running { child, address };
-        let deadline = Instant::now() + START;
-        while TcpStream::connect(address).await.is_err() {
-            if let Some(status) = running.child.try_wait()? {
-                return Err(format!("{}: ended at once, {status}", self.name).into());
-            }
-            if Instant::now() >= deadline {
-                return Err(
-                    format!("{}: port {port} does not accept after {START:?}", self.name).into()
-                );
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-        Ok(running)
-    }
-
-    fn command(&self, lab: &Lab, port: u16, canned: u64) -> io::Result<Command> {
-        Ok(match &self.kind {
-            Kind::Step(name) => {
-                let program = lab.programs.get(*name).ok_or(io::ErrorKind::NotFound)?;
-                let mut command = Command::new(program);
-                // Nothing measured here may end because somebody was silent on purpose.
-                command.args(["--quiet", "--timeout", "3600", "--port", &port.to_string()]);
-                command.arg(&lab.root);
-                command
-            }
+    /// The words that start it on a port. A floor sends `canned` bytes.
+    pub(crate) fn command(
+        &self,
+        lab: &Lab,
+        port: u16,
+        canned: u64,
+    ) -> Result<Vec<String>, Failure> {
+        let root = lab.root.to_string_lossy();
+        let port = port.to_string();
+        let program = |name: &str| {
+            let program = lab.programs.get(name).ok_or_else(|| format!("no program {name}"))?;
+            Ok::<_, Failure>(program.to_string_lossy().into_owned())
+        };
+        let mut words: Vec<String> = match &self.kind {
+            Kind::Step(Step { name, .. }) => vec![program(name)?],
+            Kind::Example => vec![program(EXAMPLE.1)?],
             Kind::Floor(floor) => {
-                let mut command = Command::new(env::current_exe()?);
-                let model = format!("{floor:?}").to_lowercase();
-                command.args(["floor", &model, "--port", &port.to_string()]);
-                command.args(["--size", &canned.to_string()]);
-                command
+                let lab = env::current_exe()?.to_string_lossy().into_owned();
+                let size = canned.to_string();
+                let words = [&lab, "floor", floor.name(), "--port", &port, "--size", &size];
+                words.map(str::to_owned).to_vec()
             }
-            Kind::Command(text) => {
-                let text = text.replace("{port}", &port.to_string());
-                let text = text.replace("{root}", &lab.root.to_string_lossy());
-                let mut command = Command::new("sh");
-                command.args(["-c", &format!("exec {text}")]);
-                command
+            Kind::Command(words) => {
+                let workers = self.workers.unwrap_or(lab.cores.server.len()).to_string();
+                let filled_in = |word: &String| {
+                    let word = word.replace("{port}", &port).replace("{workers}", &workers);
+                    word.replace("{root}", &root)
+                };
+                return Ok(words.iter().map(filled_in).collect());
             }
-        })
+        };
+        if !self.is_floor() {
+            // Nothing measured here may end because somebody was silent on purpose.
+            let options = ["--quiet", "--timeout", "3600", "--port", &port, &root];
+            words.extend(options.map(str::to_owned));
+        }
+        if let Some(workers) = self.workers {
+            words.extend(["--workers".to_owned(), workers.to_string()]);
+        }
+        Ok(words)
     }
 }
 
 /// Where the measuring takes place.
 #[derive(Clone, Debug)]
 pub(crate) struct Lab {
-    pub(crate) cores: Option<Cores>,
+    pub(crate) cores: Cores,
+    /// Every core that there is, for both.
+    pub(crate) all_cores: Cores,
     /// The site that is served.
     pub(crate) root: PathBuf,
-    /// The steps' programs by name.
+    /// The programs by name.
     pub(crate) programs: HashMap<String, PathBuf>,
 }
 
 impl Lab {
-    /// Chooses the cores and builds the steps, as this program was built.
-    pub(crate) fn open() -> Result<Lab, Failure> {
+    /// Builds the steps, as this program was built, and moves to its own cores.
+    pub(crate) fn open(cores: Cores) -> Result<Lab, Failure> {
         let workspace = cargo::workspace().canonicalize()?;
-        let programs = cargo::build(&workspace.join("Cargo.toml"), &STEPS.map(|(name, _)| name))?;
-        let cores = Cores::choose();
-        if let Some(cores) = cores {
-            machine::move_to(cores.load)?;
-        }
-        Ok(Lab { cores, root: workspace.join("demo"), programs })
+        let steps: Vec<&str> =
+            STEPS.iter().filter(|step| step.serves_files).map(|step| step.name).collect();
+        let examples = if steps.contains(&EXAMPLE.0) { &[EXAMPLE.1][..] } else { &[] };
+        let manifest = workspace.join("Cargo.toml");
+        let programs = cargo::build_with_examples(&manifest, &steps, examples)?;
+        let all_cores = Cores::all_for_both()?;
+        machine::move_to(&cores.load)?;
+        Ok(Lab { cores, all_cores, root: workspace.join("demo"), programs })
     }
 }
 
-/// A server that runs. It ends, with all of its children, when this value is dropped.
-#[derive(Debug)]
-pub(crate) struct Running {
-    child: Child,
-    pub(crate) address: SocketAddr,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What a process and its descendants have used and hold.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Usage {
-    /// User and system time, with that of children that have ended and been waited for.
-    pub(crate) processor: Duration,
-    pub(crate) processes: usize,
-    pub(crate) threads: usize,
-    /// The share of memory that is this tree's own (PSS), in KiB.
-    pub(crate) memory_kib: u64,
-}
-
-impl Running {
-    /// Processor time of the whole tree, in steps of a clock tick (10 ms).
-    pub(crate) fn processor_time(&self) -> Duration {
-        self.usage(false).processor
-    }
-
-    /// Everything, memory too, which takes a while for a thousand processes.
-    pub(crate) fn full_usage(&self) -> Usage {
-        self.usage(true)
-    }
-
-    fn usage(&self, with_memory: bool) -> Usage {
-        let mut usage = Usage::default();
-        // Who ends while we look is left out; its time is its parent's by then.
-        for process in self.tree() {
-            let Ok(stat) = process.stat() else { continue };
-            let ticks = stat.utime + stat.stime + (stat.cutime + stat.cstime).max(0) as u64;
-            usage.processor += Duration::from_secs_f64(ticks as f64 / ticks_per_second() as f64);
-            usage.processes += 1;
-            usage.threads += stat.num_threads.max(0) as usize;
-            if with_memory {
-                usage.memory_kib += proportional_share(&process).unwrap_or(0);
-            }
-        }
-        usage
-    }
-
-    fn tree(&self) -> Vec<Process> {
-        let mut by_parent: HashMap<i32, Vec<Process>> = HashMap::new();
-        for process in all_processes().into_iter().flatten().flatten() {
-            if let Ok(stat) = process.stat() {
-                by_parent.entry(stat.ppid).or_default().push(process);
-            }
-        }
-        let mut tree: Vec<Process> = Process::new(self.child.id() as i32).into_iter().collect();
-        let mut next = 0;
-        while next < tree.len() {
-            tree.extend(by_parent.remove(&tree[next].pid).unwrap_or_default());
-            next += 1;
-        }
-        tree
-    }
-}
-
-/// PSS in KiB: proc(5), smaps_rollup.
-fn proportional_share(process: &Process) -> Option<u64> {
-    let rollup = process.smaps_rollup().ok()?;
-    let bytes = rollup.memory_map_rollup.0.first()?.extension.map.get("Pss").copied()?;
-    Some(bytes / 1024)
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself, and then there is nobody to kill.
-        let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
-        let _ = self.child.wait();
+    #[test]
+    fn a_folder_with_a_space_is_one_word() {
+        let cores = Cores { server: vec![0, 1], load: vec![1] };
+        let all_cores = cores.clone();
+        let lab = Lab { cores, all_cores, root: "/my site".into(), programs: HashMap::new() };
+        let contender = Contender::parse_with("a='/my programs/server' -w {workers} {port} {root}");
+        let words = contender.unwrap().command(&lab, 80, 0).unwrap();
+        assert_eq!(words, ["/my programs/server", "-w", "2", "80", "/my site"]);
     }
 }

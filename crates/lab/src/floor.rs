@@ -9,9 +9,11 @@ use std::thread;
 
 use clap::ValueEnum;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::socket::{Backlog, listen, setsockopt, sockopt};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Builder;
 
 use crate::Failure;
 
@@ -24,47 +26,130 @@ pub(crate) enum Floor {
     Fork,
     /// A thread per connection, as step 05.
     Thread,
-    /// One thread and epoll, connections that persist, as step 09.
+    /// Epoll and connections that persist, as step 09; with workers as step 10.
     Epoll,
+    /// A task per connection, and connections that persist, as step 11.
+    Async,
+}
+
+impl Floor {
+    pub(crate) const ALL: [Floor; 5] =
+        [Floor::Accept, Floor::Fork, Floor::Thread, Floor::Epoll, Floor::Async];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Floor::Accept => "accept",
+            Floor::Fork => "fork",
+            Floor::Thread => "thread",
+            Floor::Epoll => "epoll",
+            Floor::Async => "async",
+        }
+    }
+
+    /// The number of the first step that has its model.
+    pub(crate) fn step(self) -> &'static str {
+        match self {
+            Floor::Accept => "03",
+            Floor::Fork => "04",
+            Floor::Thread => "05",
+            Floor::Epoll => "09",
+            Floor::Async => "11",
+        }
+    }
+
+    /// Whether it answers many requests on one connection.
+    pub(crate) fn is_persistent(self) -> bool {
+        matches!(self, Floor::Epoll | Floor::Async)
+    }
 }
 
 /// Serves until it is killed. `size` is the length of the body in bytes.
-pub(crate) fn serve(floor: Floor, port: u16, size: usize) -> Result<(), Failure> {
-    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-    listen(&listener, Backlog::new(4096)?)?;
-    setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
-    let answer = canned_answer(floor, size);
+pub(crate) fn serve(floor: Floor, port: u16, size: usize, workers: usize) -> Result<(), Failure> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let answer: &'static [u8] = canned_answer(floor, size).leak();
     match floor {
-        Floor::Accept => loop {
-            answer_once(&mut listener.accept()?.0, &answer);
-        },
-        Floor::Fork => loop {
-            let (mut client, _) = listener.accept()?;
-            // SAFETY: fork copies only the thread that calls it, and this process has no other.
-            #[allow(unsafe_code)]
-            if let ForkResult::Child = unsafe { fork() }? {
-                drop(listener);
-                answer_once(&mut client, &answer);
-                process::exit(0);
+        Floor::Accept => {
+            let listener = listener(address)?;
+            loop {
+                answer_once(&mut listener.accept()?.0, answer);
             }
-            while !matches!(
-                waitpid(None, Some(WaitPidFlag::WNOHANG)),
-                Ok(WaitStatus::StillAlive) | Err(_)
-            ) {}
-        },
+        }
+        Floor::Fork => {
+            let listener = listener(address)?;
+            loop {
+                let (mut client, _) = listener.accept()?;
+                // SAFETY: fork copies only the thread that calls it, and this process has no other.
+                #[allow(unsafe_code)]
+                if let ForkResult::Child = unsafe { fork() }? {
+                    drop(listener);
+                    answer_once(&mut client, answer);
+                    process::exit(0);
+                }
+                while !matches!(
+                    waitpid(None, Some(WaitPidFlag::WNOHANG)),
+                    Ok(WaitStatus::StillAlive) | Err(_)
+                ) {}
+            }
+        }
         Floor::Thread => {
-            let answer: &'static [u8] = answer.leak();
+            let listener = listener(address)?;
             loop {
                 let (mut client, _) = listener.accept()?;
                 thread::Builder::new().spawn(move || answer_once(&mut client, answer))?;
             }
         }
-        Floor::Epoll => answer_who_is_ready(&listener, &answer),
+        Floor::Epoll => {
+            // Each has a queue of its own, so none is left without its clients when another comes later.
+            let listeners: Vec<_> =
+                (0..workers).map(|_| listener(address)).collect::<Result<_, _>>()?;
+            thread::scope(|scope| {
+                let loops: Vec<_> = listeners
+                    .iter()
+                    .map(|listener| scope.spawn(|| answer_who_is_ready(listener, answer)))
+                    .collect();
+                // None ends but by a failure.
+                loops
+                    .into_iter()
+                    .try_for_each(|worker| worker.join().map_err(|_| "a worker has panicked")?)
+            })
+        }
+        Floor::Async => Builder::new_current_thread()
+            .enable_io()
+            .build()?
+            .block_on(answer_in_tasks(listener(address)?, answer)),
+    }
+}
+
+/// Who else listens there by the same means shares the clients: SO_REUSEPORT, socket(7).
+fn listener(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    // What is accepted has it too: one answer, one write.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+async fn answer_in_tasks(listener: TcpListener, answer: &'static [u8]) -> Result<(), Failure> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    loop {
+        let (mut client, _) = listener.accept().await?;
+        tokio::spawn(async move {
+            let mut request = [0; 4096];
+            while matches!(client.read(&mut request).await, Ok(1..)) {
+                if client.write_all(answer).await.is_err() {
+                    break;
+                }
+            }
+        });
     }
 }
 
 fn canned_answer(floor: Floor, size: usize) -> Vec<u8> {
-    let close = if floor == Floor::Epoll { "" } else { "Connection: close\r\n" };
+    let close = if floor.is_persistent() { "" } else { "Connection: close\r\n" };
     let mut answer =
         format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n{close}\r\n").into_bytes();
     answer.resize(answer.len() + size, b'x');

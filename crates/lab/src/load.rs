@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,13 +15,14 @@ use hyper::header::{CONNECTION, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::runtime::Builder;
+use tokio::task::{JoinHandle, LocalSet, spawn_blocking, spawn_local};
 use tokio::time::{Instant, timeout_at};
 
-use crate::Failure;
+use crate::{Failure, machine};
 
-/// How long an answer may take after the end of the measurement; then it counts as an error.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer may take after the clients have stopped asking; then it counts as an error.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest latency that the histogram holds; longer ones count as this.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -44,7 +46,6 @@ pub(crate) struct Outcome {
     /// Microseconds from the request (or from connecting, where each request has a connection of its
     /// own) to the last byte of the answer.
     pub(crate) latencies: Histogram<u64>,
-    pub(crate) elapsed: Duration,
 }
 
 /// For latencies in microseconds, with three digits.
@@ -54,48 +55,95 @@ pub(crate) fn new_histogram() -> Result<Histogram<u64>, Failure> {
 
 impl Outcome {
     fn new() -> Result<Outcome, Failure> {
-        let (latencies, errors) = (new_histogram()?, BTreeMap::new());
-        Ok(Outcome { answers: 0, errors, latencies, elapsed: Duration::ZERO })
+        Ok(Outcome { answers: 0, errors: BTreeMap::new(), latencies: new_histogram()? })
     }
 
-    fn note_error(&mut self, error: &Failure) {
-        *self.errors.entry(error.to_string()).or_default() += 1;
+    fn note_error(&mut self, error: &str) {
+        *self.errors.entry(error.to_owned()).or_default() += 1;
+    }
+}
+
+/// Clients that are asking.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    /// So far.
+    answers: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<Result<Outcome, Failure>>>,
+}
+
+/// The clients ask until `stop`, and a request that has begun by then is waited for. Latencies are those of
+/// requests that begin between `start` and `end`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) start: Instant,
+    pub(crate) end: Instant,
+    pub(crate) stop: Instant,
+}
+
+impl Times {
+    /// Without latencies.
+    pub(crate) fn until(stop: Instant) -> Times {
+        Times { start: stop, end: stop, stop }
     }
 }
 
 impl Load {
-    /// Asks for so long. Answers that have begun are waited for, and count.
-    pub(crate) async fn run(&self, duration: Duration) -> Result<Outcome, Failure> {
-        let outcome = Rc::new(RefCell::new(Outcome::new()?));
-        let start = Instant::now();
-        let end = start + duration;
-        let clients = LocalSet::new();
-        for _ in 0..self.clients {
-            let (load, outcome) = (self.clone(), Rc::clone(&outcome));
-            clients.spawn_local(async move {
-                let asking = load.ask_until(end, &outcome);
-                if timeout_at(end + PATIENCE, asking).await.is_err() {
-                    outcome.borrow_mut().note_error(&"no answer in time".into());
+    /// Starts the clients, in a thread for each of these cores.
+    pub(crate) fn begin(&self, times: Times, cores: &[usize]) -> Asking {
+        let answers = Arc::new(AtomicU64::new(0));
+        let threads = (0..cores.len())
+            .map(|thread| {
+                let (load, answers) = (self.clone(), Arc::clone(&answers));
+                let clients = (thread..self.clients).step_by(cores.len()).count();
+                let cores = cores.to_vec();
+                spawn_blocking(move || {
+                    machine::move_to(&cores)?;
+                    load.ask_with(clients, times, &answers)
+                })
+            })
+            .collect();
+        Asking { answers, threads }
+    }
+
+    fn ask_with(
+        &self,
+        clients: usize,
+        times: Times,
+        answers: &Arc<AtomicU64>,
+    ) -> Result<Outcome, Failure> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let outcome = std::rc::Rc::new(RefCell::new(Outcome::new()?));
+        let local = LocalSet::new();
+        for _ in 0..clients {
+            let (load, outcome, answers) = (self.clone(), outcome.clone(), Arc::clone(answers));
+            local.spawn_local(async move {
+                let asking = load.ask_until(times, &outcome, &answers);
+                if timeout_at(times.stop + PATIENCE, asking).await.is_err() {
+                    outcome.borrow_mut().note_error("no answer in time");
                 }
             });
         }
-        clients.await;
-        outcome.borrow_mut().elapsed = start.elapsed();
-        Ok(Rc::into_inner(outcome).ok_or("a client is still there")?.into_inner())
+        runtime.block_on(local);
+        Ok(outcome.replace(Outcome::new()?))
     }
 
-    async fn ask_until(&self, end: Instant, outcome: &RefCell<Outcome>) {
+    async fn ask_until(&self, times: Times, outcome: &RefCell<Outcome>, answers: &AtomicU64) {
         let mut sender = None;
-        while Instant::now() < end {
+        loop {
             let start = Instant::now();
+            if start >= times.stop {
+                return;
+            }
             match self.ask(&mut sender).await {
                 Ok(()) => {
-                    let mut outcome = outcome.borrow_mut();
-                    outcome.answers += 1;
-                    outcome.latencies.saturating_record(start.elapsed().as_micros() as u64);
+                    answers.fetch_add(1, Ordering::Relaxed);
+                    if (times.start..times.end).contains(&start) {
+                        let latency = start.elapsed().as_micros() as u64;
+                        outcome.borrow_mut().latencies.saturating_record(latency);
+                    }
                 }
                 Err(error) => {
-                    outcome.borrow_mut().note_error(&error);
+                    outcome.borrow_mut().note_error(&error.to_string());
                     // A server that refuses everybody is not asked in a busy loop.
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
@@ -126,6 +174,32 @@ impl Load {
             *sender = Some(open);
         }
         Ok(())
+    }
+}
+
+impl Asking {
+    /// How many answers have come so far.
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Whether all clients have gone.
+    pub(crate) fn is_over(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits for the end, and for the answers that are outstanding then.
+    pub(crate) async fn finish(self) -> Result<Outcome, Failure> {
+        let mut all = Outcome::new()?;
+        for thread in self.threads {
+            let outcome = thread.await??;
+            all.latencies.add(outcome.latencies)?;
+            for (error, count) in outcome.errors {
+                *all.errors.entry(error).or_default() += count;
+            }
+        }
+        all.answers = self.answers.load(Ordering::Relaxed);
+        Ok(all)
     }
 }
 

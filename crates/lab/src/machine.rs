@@ -7,27 +7,101 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
 
-/// Which core the server has, and which the load. With one core there is nothing to choose.
-#[derive(Clone, Copy, Debug, Serialize)]
+use crate::Failure;
+
+/// Which cores the server has, and which the load.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Cores {
-    pub(crate) server: usize,
-    pub(crate) load: usize,
+    pub(crate) server: Vec<usize>,
+    pub(crate) load: Vec<usize>,
 }
 
 impl Cores {
-    /// The first two cores that this process may use.
-    pub(crate) fn choose() -> Option<Cores> {
-        let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
-        let mut cores = (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false));
-        Some(Cores { server: cores.next()?, load: cores.next()? })
+    /// What was asked for, or else one core each; a machine that has only one gives it to both.
+    pub(crate) fn choose(
+        server: Option<CoreList>,
+        load: Option<CoreList>,
+    ) -> Result<Cores, Failure> {
+        let allowed = allowed()?;
+        for core in [&server, &load].into_iter().flatten().flat_map(|list| &list.0) {
+            if !allowed.contains(core) {
+                let ours = CoreList(allowed).to_string();
+                return Err(format!("there is no core {core} to use; there are {ours}").into());
+            }
+        }
+        let load = load.map(|list| list.0);
+        let first_not_in = |taken: &[usize]| {
+            let free = allowed.iter().find(|core| !taken.contains(core));
+            vec![*free.unwrap_or(&allowed[0])]
+        };
+        let server = match (server, &load) {
+            (Some(list), _) => list.0,
+            (None, Some(load)) => first_not_in(load),
+            (None, None) => vec![allowed[0]],
+        };
+        Ok(Cores { load: load.unwrap_or_else(|| first_not_in(&server)), server })
+    }
+
+    /// All that there are, for both.
+    pub(crate) fn all_for_both() -> Result<Cores, Failure> {
+        let all = allowed()?;
+        Ok(Cores { server: all.clone(), load: all })
+    }
+
+    /// "server on core 0, load on core 1".
+    pub(crate) fn words(&self) -> String {
+        let on = |cores: &[usize]| {
+            let noun = if cores.len() == 1 { "core" } else { "cores" };
+            format!("{noun} {}", CoreList(cores.to_vec()))
+        };
+        if self.server == self.load {
+            return format!("server and load share {}", on(&self.server));
+        }
+        format!("server on {}, load on {}", on(&self.server), on(&self.load))
     }
 }
 
-/// Moves the calling thread, and whatever it starts from now on, to one core.
-pub(crate) fn move_to(core: usize) -> nix::Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core)?;
-    sched_setaffinity(Pid::from_raw(0), &cores)
+/// The cores that this thread may use, at least one.
+fn allowed() -> Result<Vec<usize>, Failure> {
+    let set = sched_getaffinity(Pid::from_raw(0))?;
+    Ok((0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect())
+}
+
+/// A list of cores as taskset(1) reads it.
+#[derive(Clone, Debug)]
+pub(crate) struct CoreList(Vec<usize>);
+
+impl CoreList {
+    /// Reads "0,2-3".
+    pub(crate) fn parse(word: &str) -> Result<CoreList, String> {
+        let hint = || "type a list of cores, such as 0 or 0,1 or 0-3".to_owned();
+        let mut cores = Vec::new();
+        for part in word.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let ends = [first, last].map(|end| end.parse::<usize>().ok());
+            let [Some(first), Some(last)] = ends else { return Err(hint()) };
+            if first > last || last >= CpuSet::count() {
+                return Err(hint());
+            }
+            cores.extend(first..=last);
+        }
+        Ok(CoreList(cores))
+    }
+}
+
+impl std::fmt::Display for CoreList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.iter().map(usize::to_string).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// Moves the calling thread, and whatever it starts from now on, to these cores.
+pub(crate) fn move_to(cores: &[usize]) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    for &core in cores {
+        set.set(core)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set)
 }
 
 /// What the figures depend on.
@@ -35,7 +109,7 @@ pub(crate) fn move_to(core: usize) -> nix::Result<()> {
 pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) cores: usize,
-    pub(crate) pinned: Option<Cores>,
+    pub(crate) pinned: Cores,
     pub(crate) memory_mib: u64,
     pub(crate) kernel: String,
     pub(crate) date: String,
@@ -44,7 +118,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn describe(pinned: Option<Cores>) -> Machine {
+    pub(crate) fn describe(pinned: Cores) -> Machine {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let value = |text: &str, name: &str| {
             let line = text.lines().find(|line| line.starts_with(name));
@@ -53,7 +127,8 @@ impl Machine {
         };
         let memory = value(&read("/proc/meminfo"), "MemTotal");
         let kib: u64 = memory.split(' ').next().and_then(|kib| kib.parse().ok()).unwrap_or(0);
-        let arguments: Vec<String> = std::env::args().skip(1).map(quote).collect();
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let typed = shlex::try_join(arguments.iter().map(String::as_str)).unwrap_or_default();
         Machine {
             processor: value(&read("/proc/cpuinfo"), "model name"),
             cores: read("/proc/cpuinfo").lines().filter(|l| l.starts_with("processor")).count(),
@@ -61,25 +136,20 @@ impl Machine {
             memory_mib: kib / 1024,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             date: httpdate::fmt_http_date(SystemTime::now()),
-            command: format!("cargo run --release -p lab -- {}", arguments.join(" ")),
+            command: format!("cargo run --release -p lab -- {typed}"),
         }
     }
 
     /// One line for the head of a report.
     pub(crate) fn line(&self) -> String {
-        let pinned = match self.pinned {
-            Some(Cores { server, load }) => format!("server on core {server}, load on core {load}"),
-            None => "server and load share the only core".to_owned(),
-        };
         format!(
-            "{}, {} cores ({pinned}), {} MiB, Linux {}, {}",
-            self.processor, self.cores, self.memory_mib, self.kernel, self.date
+            "{}, {} cores ({}), {} MiB, Linux {}, {}",
+            self.processor,
+            self.cores,
+            self.pinned.words(),
+            self.memory_mib,
+            self.kernel,
+            self.date
         )
     }
-}
-
-/// A word as a shell reads it.
-fn quote(word: String) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:".contains(c);
-    if word.chars().all(is_plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }

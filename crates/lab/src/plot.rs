@@ -10,6 +10,8 @@ use crate::timeline::Timeline;
 const WIDTH: u32 = 760;
 const DARK: RGBColor = RGBColor(0, 84, 147);
 const LIGHT: RGBColor = RGBColor(198, 212, 225);
+/// Of floors.
+const GREY: RGBColor = RGBColor(110, 110, 110);
 /// From the palette of Okabe and Ito, which the colour-blind can tell apart, dark to light.
 const LINES: [RGBColor; 6] = [
     RGBColor(0, 0, 0),
@@ -20,35 +22,61 @@ const LINES: [RGBColor; 6] = [
     RGBColor(140, 140, 140),
 ];
 
-/// One horizontal bar a row, with its value as a word behind it.
-pub(crate) fn bars(title: &str, rows: &[(String, f64, String)]) -> Result<String, Failure> {
+/// One horizontal bar.
+#[derive(Clone, Debug)]
+pub(crate) struct Bar {
+    pub(crate) name: String,
+    pub(crate) value: Option<f64>,
+    /// What stands behind it.
+    pub(crate) words: String,
+    pub(crate) is_floor: bool,
+}
+
+/// Points that belong together.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) name: String,
+    pub(crate) is_floor: bool,
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+/// One horizontal bar a row, with its value as a word behind it. The first floor is a line through all of them.
+pub(crate) fn bars(title: &str, rows: &[Bar]) -> Result<String, Failure> {
     let mut svg = String::new();
     {
         let height = 50 + 26 * rows.len() as u32;
         let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
         area.fill(&WHITE)?;
         heading(&area, title)?;
-        let largest = rows.iter().map(|(_, value, _)| *value).fold(f64::MIN_POSITIVE, f64::max);
-        for (number, (name, value, words)) in rows.iter().enumerate() {
+        let largest = rows.iter().filter_map(|bar| bar.value).fold(f64::MIN_POSITIVE, f64::max);
+        let end_of = |value: f64| 190 + (value / largest * 400.0).round() as i32;
+        for (number, bar) in rows.iter().enumerate() {
             let top = 40 + 26 * number as i32;
-            let end = 190 + (value / largest * 440.0).round() as i32;
-            area.draw(&Text::new(name.clone(), (180, top + 9), right_aligned()))?;
-            area.draw(&Rectangle::new([(190, top), (end.max(191), top + 18)], DARK.filled()))?;
-            area.draw(&Text::new(words.clone(), (end + 8, top + 9), left_aligned()))?;
+            let end = bar.value.map_or(190, |value| end_of(value).max(191));
+            let colour = if bar.is_floor { GREY } else { DARK };
+            area.draw(&Text::new(bar.name.clone(), (180, top + 9), right_aligned()))?;
+            area.draw(&Rectangle::new([(190, top), (end, top + 18)], colour.filled()))?;
+            area.draw(&Text::new(bar.words.clone(), (end + 8, top + 9), left_aligned()))?;
+        }
+        if let Some(value) = rows.iter().find(|bar| bar.is_floor).and_then(|bar| bar.value) {
+            let x = end_of(value);
+            for y in (36..height as i32 - 8).step_by(8) {
+                area.draw(&PathElement::new([(x, y), (x, y + 4)], GREY))?;
+            }
         }
         area.present()?;
     }
     Ok(svg)
 }
 
-/// A line with marks of its own shape for each series; both axes are logarithmic, and 0 on the first
-/// one is drawn at 0.5.
+/// A line with marks of its own shape for each series, that of a floor broken; both axes are logarithmic, and 0
+/// on the first one is drawn at 0.5.
 pub(crate) fn lines(
     title: &str,
     (x_words, y_words): (&str, &str),
-    series: &[(String, Vec<(f64, f64)>)],
+    series: &[Line],
 ) -> Result<String, Failure> {
-    let points = || series.iter().flat_map(|(_, points)| points).map(|&(x, y)| (x.max(0.5), y));
+    let points = || series.iter().flat_map(|line| &line.points).map(|&(x, y)| (x.max(0.5), y));
     let (Some(right), Some(top), Some(bottom)) = (
         points().map(|(x, _)| x).max_by(f64::total_cmp),
         points().map(|(_, y)| y).max_by(f64::total_cmp),
@@ -80,11 +108,16 @@ pub(crate) fn lines(
             .y_label_formatter(&|y| if *y < 1.0 { format!("{y:.2}") } else { format!("{y:.0}") })
             .x_label_formatter(&|x| if *x < 1.0 { "0".to_owned() } else { format!("{x:.0}") })
             .draw()?;
-        for (number, (name, points)) in series.iter().enumerate() {
-            let colour = colour_of(number);
+        for (number, line) in series.iter().enumerate() {
+            let colour = if line.is_floor { GREY } else { colour_of(number) };
             let points: Vec<(f64, f64)> =
-                points.iter().map(|&(x, y)| (x.max(0.5), y.max(0.01))).collect();
-            chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
+                line.points.iter().map(|&(x, y)| (x.max(0.5), y.max(0.01))).collect();
+            let stroke = colour.stroke_width(2);
+            if line.is_floor {
+                chart.draw_series(DashedLineSeries::new(points.iter().copied(), 6, 4, stroke))?;
+            } else {
+                chart.draw_series(LineSeries::new(points.iter().copied(), stroke))?;
+            }
             for &(x, y) in &points {
                 let (x, y) = chart.backend_coord(&(x, y));
                 mark(&area, number, (x, y), colour)?;
@@ -92,7 +125,7 @@ pub(crate) fn lines(
             let top = 20 + 22 * number as i32;
             let (x, y) = names.map_coordinate(&(12, top));
             mark(&area, number, (x, y), colour)?;
-            names.draw(&Text::new(name.clone(), (24, top), left_aligned()))?;
+            names.draw(&Text::new(line.name.clone(), (24, top), left_aligned()))?;
         }
         area.present()?;
     }
@@ -107,12 +140,12 @@ pub(crate) fn timeline(timeline: &Timeline) -> Result<String, Failure> {
         let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
         area.fill(&WHITE)?;
         heading(&area, &format!("{}: eight clients, the third one slow", timeline.name))?;
-        let end = timeline.visits.iter().map(|visit| visit.last_byte).fold(0.1, f64::max);
+        let end = timeline.visits.iter().map(|visit| visit.last_byte_s).fold(0.1, f64::max);
         let place = |seconds: f64| 110 + (seconds / end * 610.0).round() as i32;
         for (number, visit) in timeline.visits.iter().enumerate() {
             let top = 40 + 24 * number as i32;
             let name =
-                format!("client {}{}", number + 1, if visit.is_slow { " (slow)" } else { "" });
+                format!("client {}{}", visit.client, if visit.is_slow { " (slow)" } else { "" });
             area.draw(&Text::new(name, (102, top + 8), right_aligned()))?;
             let bar = |from, to, style| {
                 Rectangle::new(
@@ -120,9 +153,9 @@ pub(crate) fn timeline(timeline: &Timeline) -> Result<String, Failure> {
                     style,
                 )
             };
-            area.draw(&bar(visit.asked, visit.first_byte, LIGHT.filled()))?;
-            area.draw(&bar(visit.first_byte, visit.last_byte, DARK.filled()))?;
-            area.draw(&bar(visit.asked, visit.last_byte, BLACK.stroke_width(1)))?;
+            area.draw(&bar(visit.asked_s, visit.first_byte_s, LIGHT.filled()))?;
+            area.draw(&bar(visit.first_byte_s, visit.last_byte_s, DARK.filled()))?;
+            area.draw(&bar(visit.asked_s, visit.last_byte_s, BLACK.stroke_width(1)))?;
         }
         let bottom = 40 + 24 * timeline.visits.len() as i32;
         area.draw(&PathElement::new([(110, bottom), (720, bottom)], BLACK))?;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::Failure;
 use crate::contender::{Contender, Lab};
+use crate::server::Running;
 
 const CLIENTS: usize = 8;
 /// The third one to come.
@@ -32,10 +33,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// One client's visit, in seconds from the start.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Visit {
+    /// Of the server.
+    pub(crate) name: String,
+    pub(crate) client: usize,
     pub(crate) is_slow: bool,
-    pub(crate) asked: f64,
-    pub(crate) first_byte: f64,
-    pub(crate) last_byte: f64,
+    pub(crate) asked_s: f64,
+    pub(crate) first_byte_s: f64,
+    pub(crate) last_byte_s: f64,
 }
 
 /// What happened on one server.
@@ -49,36 +53,38 @@ pub(crate) async fn record(lab: &Lab, contender: &Contender) -> Result<Timeline,
     let site = TempDir::new()?;
     fs::write(site.path().join("file.bin"), vec![b'x'; FILE_SIZE])?;
     let lab = Lab { root: site.path().to_owned(), ..lab.clone() };
-    let server = contender.start(&lab, FILE_SIZE as u64).await?;
+    let server = Running::start(contender, &lab, FILE_SIZE as u64, &[]).await?;
     let start = Instant::now();
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
-        let address = server.address;
+        let (address, name) = (server.address, contender.name.clone());
         clients.spawn(async move {
             sleep(STAGGER * number as u32).await;
-            let visit = timeout(PATIENCE, visit(address, number == SLOW, start));
-            let visit = visit.await.map_err(|_| Failure::from("a client waited for a minute"))?;
-            visit.map(|visit| (number, visit))
+            let visit = timeout(PATIENCE, visit(address, name, number, start));
+            visit.await.map_err(|_| Failure::from("a client waited for a minute"))?
         });
     }
     let mut visits = clients.join_all().await.into_iter().collect::<Result<Vec<_>, Failure>>()?;
-    visits.sort_by_key(|(number, _)| *number);
-    Ok(Timeline {
-        name: contender.name.clone(),
-        visits: visits.into_iter().map(|(_, visit)| visit).collect(),
-    })
+    visits.sort_by_key(|visit| visit.client);
+    Ok(Timeline { name: contender.name.clone(), visits })
 }
 
-async fn visit(address: SocketAddr, is_slow: bool, start: Instant) -> Result<Visit, Failure> {
+async fn visit(
+    address: SocketAddr,
+    name: String,
+    number: usize,
+    start: Instant,
+) -> Result<Visit, Failure> {
+    let is_slow = number == SLOW;
     let since_start = || start.elapsed().as_secs_f64();
     let mut stream = connect(address).await?;
     stream
         .write_all(b"GET /file.bin HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .await?;
-    let asked = since_start();
+    let asked_s = since_start();
     let mut bytes = vec![0; SIP];
     let mut received = stream.read(&mut bytes).await?;
-    let first_byte = since_start();
+    let first_byte_s = since_start();
     let mut next_pause = SIP;
     while received < FILE_SIZE {
         if received >= next_pause {
@@ -90,7 +96,14 @@ async fn visit(address: SocketAddr, is_slow: bool, start: Instant) -> Result<Vis
             length => received += length,
         }
     }
-    Ok(Visit { is_slow, asked, first_byte, last_byte: since_start() })
+    Ok(Visit {
+        name,
+        client: number + 1,
+        is_slow,
+        asked_s,
+        first_byte_s,
+        last_byte_s: since_start(),
+    })
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {

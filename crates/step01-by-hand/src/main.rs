@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::options::print;
-use common::{Listener, Options, Step};
+use common::Listener;
+use terminal::{Options, Step, print};
 
 /// What is read of a request before it is shown, whether it has ended or not.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -23,7 +23,7 @@ fn main() {
     let (requests, waiting) = mpsc::channel::<(TcpStream, SocketAddr, Vec<u8>)>();
     thread::spawn(move || {
         for (client, address, request) in waiting {
-            if !options.is_quiet() {
+            if !options.quiet {
                 print(&format!("\n--- a request from {address} ---\n{}", describe(&request)));
             }
             // Who has given up waiting needs no answer, and the next one is waiting too.
@@ -168,7 +168,7 @@ fn send(mut client: TcpStream, answer: &[u8], options: &Options) {
     let sent =
         client.set_write_timeout(Some(options.timeout)).and_then(|()| client.write_all(answer));
     match sent {
-        Ok(()) if options.is_quiet() => {}
+        Ok(()) if options.quiet => {}
         Ok(()) => print(&format!("--- {} bytes sent, connection closed ---\n", answer.len())),
         Err(error) => print(&format!("--- the client did not wait for the answer: {error} ---\n")),
     }

@@ -2,11 +2,12 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::options::{Options, Step, Worker};
 use regex::bytes::Regex;
+use terminal::{Log, Options, Step, shutdown};
 
 /// More than a browser ever sends in the head of a request.
 const MAX_HEAD: usize = 16 * 1024;
@@ -22,14 +23,14 @@ fn main() -> Result<(), regex::Error> {
     // An empty line. After bare LFs the head has ended too: the answer is then 400, and comes at once.
     let end_of_head = Regex::new(r"\r?\n\r?\n")?;
 
-    let listener = TcpListener::bind(options.address())
+    let listener = TcpListener::bind(options.address)
         .unwrap_or_else(|error| options.exit_cannot_listen(&error));
     match listener.local_addr() {
         Ok(address) => options.announce(address),
         Err(error) => options.exit_cannot_listen(&error),
     }
 
-    while options.wait_for_client(&listener) {
+    while shutdown::wait_for(&[listener.as_fd()], None) {
         let (mut client, address) = match listener.accept() {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -39,7 +40,7 @@ fn main() -> Result<(), regex::Error> {
                 continue;
             }
         };
-        let log = options.log(Worker::Process, address);
+        let log = Log::new(options, 0, address);
         let answered = read_head(&mut client, &end_of_head, options)
             .and_then(|head| answer(&mut client, &head, &request_line, options.timeout));
         match answered {
@@ -64,7 +65,7 @@ fn read_head(
     while !end_of_head.is_match(&head) && head.len() < MAX_HEAD {
         // The time left gets shorter with each read, so a byte now and then buys nothing.
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || (head.is_empty() && options.stop.requested()) {
+        if left.is_zero() || (head.is_empty() && shutdown::is_requested()) {
             return Err(ErrorKind::TimedOut.into());
         }
         client.set_read_timeout(Some(left.min(options.tick())))?;

@@ -5,24 +5,23 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Listener, Log, Options, Step, Tally, Worker};
+use common::Listener;
+use terminal::{Log, Options, Step, Tally, shutdown};
 
 fn main() {
-    let options = Options::parse(
-        Step::without_files(env!("CARGO_PKG_NAME"), "one thread and a list of clients")
-            .taking_pause(),
-    );
+    let step = Step::without_files(env!("CARGO_PKG_NAME"), "one thread and a list of clients");
+    let options = Options::parse(step.numbering("connection").taking(&["--pause"]));
     let listener = Listener::bind_or_exit(options);
 
     let mut clients: Vec<Client> = Vec::new();
     let mut number = 0;
     let mut tally = Tally::start();
-    while !options.stop.requested() {
+    while !shutdown::is_requested() {
         // Is somebody new there? The answer comes at once, and mostly it is no.
         while let Some((stream, address)) = listener.try_accept() {
             tally.looked(true);
             number += 1;
-            let log = options.log(Worker::Connection(number), address);
+            let log = Log::new(options, number, address);
             clients.extend(Client::welcome(stream, log));
         }
         tally.looked(false);
@@ -35,12 +34,10 @@ fn main() {
             stays
         });
 
-        if !options.is_quiet() {
+        if !options.quiet {
             tally.round_ended(clients.len(), options);
         }
-        if !options.pause.is_zero() {
-            thread::sleep(options.pause);
-        }
+        thread::sleep(options.pause);
     }
 }
 

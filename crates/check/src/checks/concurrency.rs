@@ -1,11 +1,16 @@
 //! Several clients at once. Each check is decided by the order of events: who was answered while who
 //! was still waiting.
 
+use std::collections::BTreeSet;
+
 use nix::sys::signal::Signal;
 
-use super::wire::{judge_order, printf};
+use super::judge::judge_order;
+use super::wire::printf;
 use super::{Outcome, a_target};
-use crate::scene::{RecordedClient, Scene, get, get_and_stay};
+use crate::client::Client;
+use crate::processes::{Process, below};
+use crate::scene::{Scene, get, get_and_stay};
 use crate::story::Symptom::{Ended, Silent};
 use crate::story::{Explain, Fault};
 
@@ -36,7 +41,7 @@ pub(super) fn waiting_by_hand(scene: &Scene, count: usize, does: &str) -> String
 }
 
 /// The client has its answer, or its word is printed.
-fn is_served(scene: &Scene, client: &mut RecordedClient, number: usize) -> Outcome {
+fn is_served(scene: &Scene, client: &mut Client, number: usize) -> Outcome {
     if scene.step.number() == "07" {
         return scene.is_printed(&word(scene, client));
     }
@@ -46,16 +51,16 @@ fn is_served(scene: &Scene, client: &mut RecordedClient, number: usize) -> Outco
 }
 
 /// The client asks for its target, or says its word.
-fn asks(scene: &Scene, client: &mut RecordedClient, number: usize) {
+fn asks(scene: &Scene, client: &mut Client, number: usize) {
     if scene.step.number() == "07" {
-        client.send(word(scene, client));
+        client.says(word(scene, client));
     } else {
-        client.send(get(a_target(scene, number).0));
+        client.says(get(a_target(scene, number).0));
     }
 }
 
 /// A word that only this client says.
-fn word(scene: &Scene, client: &RecordedClient) -> String {
+fn word(scene: &Scene, client: &Client) -> String {
     format!("word-{}-{}.", scene.site.secret_name, client.number)
 }
 
@@ -111,7 +116,7 @@ pub(super) fn silent(scene: &mut Scene) -> Outcome {
 }
 
 /// Whoever was answered was answered while this client was still connected.
-fn still_held(waiting: &mut RecordedClient, cause: &str) -> Outcome {
+fn still_held(waiting: &mut Client, cause: &str) -> Outcome {
     if !waiting.was_let_go() {
         return Ok(());
     }
@@ -129,7 +134,7 @@ pub(super) fn dripping(scene: &mut Scene) -> Outcome {
     let request = get("/");
     let mut slow = scene.connect()?;
     for byte in &request.as_bytes()[..20] {
-        slow.send([*byte]);
+        slow.says([*byte]);
         let (target, file) = a_target(scene, 0);
         let cause = "the server reads on from client 1 until its request is complete, and serves nobody else meanwhile";
         let reply = scene.ask(target).because(&[Silent], cause)?;
@@ -140,7 +145,7 @@ pub(super) fn dripping(scene: &mut Scene) -> Outcome {
             return still_held(&mut slow, cause);
         }
     }
-    slow.send(&request.as_bytes()[20..]);
+    slow.says(&request.as_bytes()[20..]);
     let answer = slow.answer()?;
     judge_order(&answer, a_target(scene, 0).1, &scene.site.small_files())
 }
@@ -158,6 +163,58 @@ pub(super) fn reverse(scene: &mut Scene) -> Outcome {
     Ok(())
 }
 
+/// So many ask at once.
+const AT_ONCE: usize = 8;
+
+/// Found asleep with another number of answers so often, the server has made one answer after the other.
+const ONE_BY_ONE: usize = 3;
+
+/// All have asked, and whoever waits, waits for the server. If that sleeps again and again when one more
+/// answer has come, it sleeps in the middle of each, and everybody else waits for that.
+pub(super) fn overlapping(scene: &mut Scene) -> Outcome {
+    scene.by_hand(format!(
+        "time (for i in $(seq {AT_ONCE}); do curl -s -o /dev/null -m 20 http://127.0.0.1:8080/ & done; wait)  \
+         # not much longer than one"
+    ));
+    let mut clients = scene.connect_many(AT_ONCE)?;
+    for (number, client) in clients.iter_mut().enumerate() {
+        asks(scene, client, number);
+    }
+    let mut asleep_with = BTreeSet::new();
+    scene.wait_for(|| {
+        let mut answered =
+            || clients.iter_mut().map(|client| usize::from(client.has_something())).sum::<usize>();
+        let before = answered();
+        // A child that was just made may be missed by one look, and answers may come between the two.
+        let sleeps = |family: &[Process]| !family.iter().any(Process::has_work);
+        let leader = scene.server.pid();
+        if before > 0
+            && before < AT_ONCE
+            && sleeps(&below(leader))
+            && sleeps(&scene.family())
+            && sleeps(&below(leader))
+            && answered() == before
+        {
+            asleep_with.insert(before);
+        }
+        before == AT_ONCE
+    });
+    if asleep_with.len() >= ONE_BY_ONE {
+        return Fault::expected(format!("answers that overlap, since {AT_ONCE} clients have asked at once"))
+            .saw(format!(
+                "the answers never overlapped: {} times one or a few had come, and the server slept while the \
+                 others waited",
+                asleep_with.len()
+            ))
+            .cause(
+                "something in the middle of an answer waits (a sleep, a lock, a slow call), and the one loop or \
+                 lock that makes all answers waits with it",
+            )
+            .fail();
+    }
+    clients.iter_mut().enumerate().try_for_each(|(number, client)| is_served(scene, client, number))
+}
+
 pub(super) fn slow_reader(scene: &mut Scene) -> Outcome {
     scene.by_hand(format!(
         "curl -s -m 30 --limit-rate 10k -o /dev/null http://127.0.0.1:8080{} & sleep 1; {}",
@@ -166,8 +223,8 @@ pub(super) fn slow_reader(scene: &mut Scene) -> Outcome {
     ));
     let mut slow = scene.connect()?;
     slow.shrink_receive_buffer(64 * 1024)?;
-    slow.send(get(&scene.site.big.target));
-    slow.read_some();
+    slow.says(get(&scene.site.big.target));
+    slow.reads_some();
     scene.aside("client 1 reads nothing more for now");
     let mut client = scene.connect()?;
     asks(scene, &mut client, 1);
@@ -182,7 +239,7 @@ pub(super) fn between_requests(scene: &mut Scene) -> Outcome {
     let page = &scene.site.page;
     let files = scene.site.small_files();
     let mut stays = scene.connect()?;
-    stays.send(get_and_stay(&page.target));
+    stays.says(get_and_stay(&page.target));
     judge_order(&stays.answer()?, Some(page), &files)?;
     scene.still_serves().because(
         &[Silent],
@@ -193,7 +250,7 @@ pub(super) fn between_requests(scene: &mut Scene) -> Outcome {
          # two answers",
         printf("GET", "/")
     ));
-    stays.send(get_and_stay(&page.target));
+    stays.says(get_and_stay(&page.target));
     let answer = stays.answer().because(
         &[Ended],
         "the connection of client 1 was ended although it was not idle for long",
@@ -216,16 +273,16 @@ fn many(scene: &mut Scene, count: usize) -> Outcome {
     let mut clients = scene.connect_many(count)?;
     if scene.step.number() == "07" {
         for client in clients.iter_mut().rev() {
-            client.send(word(scene, client));
+            client.says(word(scene, client));
         }
         return clients.iter().try_for_each(|client| scene.is_printed(&word(scene, client)));
     }
     for client in &mut clients[..count - 1] {
-        client.send(HALF);
+        client.says(HALF);
     }
     while let Some(mut client) = clients.pop() {
         let waiting = clients.len();
-        client.send(if waiting == count - 1 { get("/") } else { OTHER_HALF.to_owned() });
+        client.says(if waiting == count - 1 { get("/") } else { OTHER_HALF.to_owned() });
         let file = scene.step.serves_files.then_some(&scene.site.index);
         client
             .answer()
@@ -265,7 +322,7 @@ pub(super) fn nobody_is_skipped(scene: &mut Scene) -> Outcome {
     for round in 0..3 {
         let mut clients = scene.connect_many(8)?;
         for client in &mut clients {
-            client.send(word(scene, client));
+            client.says(word(scene, client));
             scene.is_printed(&word(scene, client))?;
         }
         scene.aside("the server is stopped (SIGSTOP), so that what follows comes in one round");
@@ -278,7 +335,7 @@ pub(super) fn nobody_is_skipped(scene: &mut Scene) -> Outcome {
                 client.leave();
             } else {
                 let word = format!("again-{round}-{}", word(scene, &client));
-                client.send(&word);
+                client.says(&word);
                 words.push((word, client));
             }
         }

@@ -1,11 +1,14 @@
 //! Clients that are slow, wrong or gone, and what they leave behind.
 
-use super::wire::{compare, curl, judge, judge_order};
+use super::judge::{judge, judge_order};
+use super::wire::{compare, curl};
 use super::{Outcome, a_target};
 use crate::processes::Process;
 use crate::scene::{Scene, get};
+use crate::site::NEIGHBOUR;
 use crate::story::Symptom::{Ended, Silent, Status};
-use crate::story::{Explain, Fault, counted};
+use crate::story::{Explain, Fault};
+use crate::words::counted;
 
 /// The next client, by hand.
 const STILL_THERE: &str = "curl -i -m 5 http://127.0.0.1:8080/";
@@ -20,10 +23,10 @@ pub(super) fn pieces(scene: &mut Scene) -> Outcome {
     // In the middle of the request line, of a field, and of the empty line.
     for cut in [6, request.len() - 25, request.len() - 2] {
         let mut client = scene.connect()?;
-        client.send(&request[..cut]);
+        client.says(&request[..cut]);
         scene.wait_until_idle(1);
         for byte in request[cut..].bytes() {
-            client.send([byte]);
+            client.says([byte]);
         }
         client
             .answer()
@@ -44,7 +47,7 @@ pub(super) fn long(scene: &mut Scene) -> Outcome {
     ));
     let filler = "a".repeat(7000);
     let mut client = scene.connect()?;
-    client.send(format!(
+    client.says(format!(
         "GET {target} HTTP/1.1\r\nHost: localhost\r\nX-Long: {filler}\r\nConnection: close\r\n\r\n"
     ));
     client
@@ -59,29 +62,48 @@ pub(super) fn long(scene: &mut Scene) -> Outcome {
 
 const HALF: &[u8] = b"GET / HTTP/1.1\r\nHost: loc";
 
+/// What a server may do instead of answering: nothing was asked yet, or by nobody who reads HTTP.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    Answered,
+    MayBeSilent,
+}
+
 pub(super) fn malformed(scene: &mut Scene) -> Outcome {
-    for bytes in [
-        &b"BAD\r\n\r\n"[..],
-        b"GET\r\n\r\n",
-        b"\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\xff\xfe\r\n\r\n",
-        HALF,
+    use Refusal::{Answered, MayBeSilent};
+    for (bytes, refusal) in [
+        (&b"BAD\r\n\r\n"[..], Answered),
+        (b"GET\r\n\r\n", Answered),
+        (b"\r\n\r\n", MayBeSilent),
+        (b"\x16\x03\x01\x02\x00\x01\x00\xff\xfe\r\n\r\n", MayBeSilent),
+        (HALF, MayBeSilent),
     ] {
-        refuses(scene, bytes, &format!("printf '{}'", bytes.escape_ascii()))?;
+        refuses(scene, bytes, refusal, &format!("printf '{}'", bytes.escape_ascii()))?;
     }
     Ok(())
 }
 
 pub(super) fn endless(scene: &mut Scene) -> Outcome {
     let line = [b"GET /".to_vec(), b"a".repeat(100_000)].concat();
-    refuses(scene, &line, "(printf 'GET /'; head -c 100000 /dev/zero | tr '\\0' a)")
+    // Who closes with bytes unread resets the connection, and the answer may be lost with it.
+    refuses(
+        scene,
+        &line,
+        Refusal::MayBeSilent,
+        "(printf 'GET /'; head -c 100000 /dev/zero | tr '\\0' a)",
+    )
 }
 
-/// Anything but a page is right: an error, or the end without a word. Then the next client is served.
-fn refuses(scene: &Scene, bytes: &[u8], sent_by: &str) -> Outcome {
+/// Anything but a page is right: an error, or where that may be, the end without a word. Then the next client
+/// is served.
+fn refuses(scene: &Scene, bytes: &[u8], refusal: Refusal, sent_by: &str) -> Outcome {
     scene.by_hand(format!("{sent_by} | nc -N -w 5 127.0.0.1 8080; {STILL_THERE}"));
     let mut client = scene.connect()?;
-    client.send(bytes);
+    client.says(bytes);
+    // A server may take a client that sends no more for one that has gone, and not answer it.
+    if refusal == Refusal::Answered {
+        client.reads_some();
+    }
     let is_first_to_see = !scene.leaves_open.get();
     if !client.drains(&scene.leaves_open) && is_first_to_see {
         return Fault::expected("a status such as 400 and the end of the connection")
@@ -103,6 +125,13 @@ fn refuses(scene: &Scene, bytes: &[u8], sent_by: &str) -> Outcome {
             .cause("what was sent is not looked at closely enough")
             .fail();
     }
+    if came.is_empty() && refusal == Refusal::Answered {
+        return Fault::expected("an answer such as 400, which says that this is no request")
+            .saw("the end of the connection, and no answer")
+            .symptom(Ended)
+            .cause("a request that the server does not understand is not answered at all")
+            .fail();
+    }
     scene.still_serves().because(
         &[Silent],
         "the server still has to do with the client whose request was none, and serves nobody else",
@@ -113,7 +142,12 @@ pub(super) fn dot_dot(scene: &mut Scene) -> Outcome {
     let name = &scene.site.secret_name;
     stays_inside(
         scene,
-        &[format!("/../{name}"), format!("/./../{name}"), format!("/a/../../{name}")],
+        &[
+            format!("/../{name}"),
+            format!("/./../{name}"),
+            format!("/a/../../{name}"),
+            format!("/../{NEIGHBOUR}/{name}"),
+        ],
     )
 }
 
@@ -126,6 +160,7 @@ pub(super) fn encoded_dot_dot(scene: &mut Scene) -> Outcome {
             format!("/..%2f{name}"),
             format!("/%2E%2E%2F{name}"),
             format!("/.%2e/{name}"),
+            format!("/%2e%2e/{NEIGHBOUR}/{name}"),
         ],
     )
 }
@@ -142,10 +177,13 @@ fn stays_inside(scene: &Scene, targets: &[String]) -> Outcome {
         if let Some(at) = reply.all.windows(secret.len()).position(|part| part == secret) {
             return Fault::expected(EXPECTED)
                 .came_wrong_at(&reply.all, at)
-                .cause(
+                .cause(if target.contains(NEIGHBOUR) {
+                    "the path of the file begins with the same letters as that of the folder, and is taken \
+                     for one below it; compare whole names (the folder and a /)"
+                } else {
                     "the target is joined to the folder as it comes, or is looked at before it is \
-                     decoded; ask where the file really is, and refuse what is not below the folder",
-                )
+                     decoded; ask where the file really is, and refuse what is not below the folder"
+                })
                 .fail();
         }
         if reply.answer.status == 200 {
@@ -174,17 +212,17 @@ pub(super) fn disappearing(scene: &mut Scene) -> Outcome {
         match number % 4 {
             0 => client.leave(),
             1 => {
-                client.send("GET / HT");
+                client.says("GET / HT");
                 client.leave();
             }
             2 => {
-                client.send(get(file));
+                client.says(get(file));
                 client.reset()?;
             }
             _ => {
-                client.send(get(file));
+                client.says(get(file));
                 if scene.step.number() != "07" {
-                    client.read_some();
+                    client.reads_some();
                 }
                 client.leave();
             }
@@ -207,14 +245,14 @@ pub(super) fn resets(scene: &mut Scene) -> Outcome {
         "python3 -c 'import socket as s, struct\n\
          for i in range(1000):\n    \
          c = s.create_connection((\"127.0.0.1\", 8080))\n    \
-         if i % 2 == 0: c.send(b\"GET / HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n\")\n    \
+         if i % 2 == 0: c.says(b\"GET / HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n\")\n    \
          c.setsockopt(s.SOL_SOCKET, s.SO_LINGER, struct.pack(\"ii\", 1, 0)); c.close()'; {}",
         then_served(scene)
     ));
     for number in 0..1000 {
         let mut client = scene.connect()?;
         if number % 2 == 0 {
-            client.send(get("/"));
+            client.says(get("/"));
         }
         client.reset()?;
     }
@@ -226,8 +264,8 @@ pub(super) fn big_file(scene: &mut Scene) -> Outcome {
     scene.by_hand(compare(file, scene.site, "-m 60 --limit-rate 4M"));
     let mut client = scene.connect()?;
     client.shrink_receive_buffer(64 * 1024)?;
-    client.send(get(&file.target));
-    client.read_some();
+    client.says(get(&file.target));
+    client.reads_some();
     scene.aside("client 1 reads nothing for a while, so that the sockets fill up");
     scene.wait_until_idle(15);
     client
@@ -250,7 +288,7 @@ fn visits(scene: &Scene, count: usize) -> Outcome {
     scene.in_one_line(&text, || {
         for _ in 0..count {
             let mut client = scene.connect()?;
-            client.send(get("/"));
+            client.says(get("/"));
             if scene.step.number() != "07" {
                 client.answer()?;
             }
@@ -295,6 +333,16 @@ pub(super) fn descriptors(scene: &mut Scene) -> Outcome {
         .fail()
 }
 
+fn count_zombies(scene: &Scene) -> usize {
+    scene.family().iter().filter(|process| process.state == 'Z').count()
+}
+
+fn left_as_zombies(scene: &Scene, expected: &str) -> Fault {
+    let zombies = counted(count_zombies(scene), "process");
+    Fault::expected(expected)
+        .saw(format!("{zombies} that have ended, and whose parent has not asked how"))
+}
+
 /// A server that asks for its ended children at the next client has one or two at any moment.
 const FEW_ZOMBIES: usize = 2;
 
@@ -303,21 +351,33 @@ pub(super) fn zombies(scene: &mut Scene) -> Outcome {
         "{}; sleep 1; ps --ppid $SERVER -o stat= | grep -c Z  # {FEW_ZOMBIES} or fewer",
         visits_by_hand(scene, 40)
     ));
-    let zombies =
-        |scene: &Scene| scene.family().iter().filter(|process| process.state == 'Z').count();
     visits(scene, 40)?;
     for _ in 0..10 {
         scene.wait_until_idle(1);
-        if zombies(scene) <= FEW_ZOMBIES {
+        if count_zombies(scene) <= FEW_ZOMBIES {
             return Ok(());
         }
         visits(scene, 1)?;
     }
-    Fault::expected("no zombie")
-        .saw(format!(
-            "{} that have ended, and whose parent has not asked how",
-            counted(zombies(scene), "process")
-        ))
+    left_as_zombies(scene, "no zombie")
         .cause("the parent never calls wait: each ended child stays in the kernel's table of processes")
+        .fail()
+}
+
+/// Nobody comes any more, and the parent must ask all the same.
+pub(super) fn no_zombie_waits(scene: &mut Scene) -> Outcome {
+    scene.by_hand(format!(
+        "{}; sleep 2; ps --ppid $SERVER -o stat= | grep -c Z  # 0",
+        visits_by_hand(scene, 20)
+    ));
+    visits(scene, 20)?;
+    if scene.wait_for(|| count_zombies(scene) == 0) {
+        return Ok(());
+    }
+    left_as_zombies(scene, "no zombie soon after the last client, without a further one")
+        .cause(
+            "the parent asks only when the next client comes, and until then it waits in accept; SIGCHLD says \
+             when a child has ended",
+        )
         .fail()
 }

@@ -2,12 +2,15 @@
 
 use std::os::linux::net::TcpStreamExt;
 
+use super::judge::{judge, judge_answer};
 use super::{Outcome, a_target};
-use crate::scene::{Reply, Scene, get, get_and_stay};
+use crate::Failure;
+use crate::answer::Reply;
+use crate::scene::{Scene, get, get_and_stay};
 use crate::site::{Site, SiteFile};
-use crate::story::Symptom::{Ended, Other, Silent, Status};
-use crate::story::{Explain, Fault, Symptom, counted, first_difference};
-use crate::{Answer, Failure};
+use crate::story::Symptom::{Ended, Silent, Status};
+use crate::story::{Explain, Fault};
+use crate::words::{counted, first_difference};
 
 /// A request for a target, as the shell's printf takes it.
 pub(super) fn printf(method: &str, target: &str) -> String {
@@ -29,113 +32,6 @@ pub(super) fn compare(file: &SiteFile, site: &Site, options: &str) -> String {
         site.again(),
         file.path()
     )
-}
-
-/// The answer must be 200 and the file.
-pub(super) fn judge(reply: &Reply, file: &SiteFile, others: &[&SiteFile]) -> Outcome {
-    if reply.answer.status != 200 {
-        return reply
-            .fault(format!("status 200 for {}, which is there", file.target))
-            .symptom(Status)
-            .cause(cause_of_status(reply.answer.status))
-            .fail();
-    }
-    let Some(difference) = Difference::between(reply.body(), file, others) else { return Ok(()) };
-    Fault::expected(format!("the {} of {}", counted(file.bytes.len(), "byte"), file.target))
-        .saw(format!("{} behind the head", counted(reply.body().len(), "byte")))
-        .came_wrong_at(&reply.all, reply.head_length + difference.at)
-        .symptom(difference.symptom)
-        .cause(difference.cause)
-        .fail()
-}
-
-/// Why a file that is there may come with another status than 200.
-fn cause_of_status(status: u16) -> &'static str {
-    match status {
-        404 => "the file is looked for in another place than the folder that is served",
-        400..500 => "the server takes a plain request for a wrong one",
-        500.. => "something failed in the server; what it printed may say what",
-        _ => "the server does not answer a plain request with the file",
-    }
-}
-
-/// Where a body is not the file, and what that tells.
-struct Difference {
-    at: usize,
-    symptom: Symptom,
-    cause: String,
-}
-
-impl Difference {
-    fn between(came: &[u8], file: &SiteFile, others: &[&SiteFile]) -> Option<Difference> {
-        /// U+FFFD in UTF-8: what a decoder writes for bytes that are no text.
-        const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
-        /// Two pages of a site begin alike, a page and something else do not.
-        const BY_CHANCE: usize = 4;
-        let wanted = &file.bytes[..];
-        let at = first_difference(came, wanted)?;
-        let cause = if let Some(other) = others.iter().find(|other| other.bytes == came) {
-            format!("this is the answer to another request, for {}", other.target)
-        } else if at == wanted.len() {
-            "the whole file came, and something behind it: a line end, or a byte too many"
-                .to_owned()
-        } else if at == came.len() {
-            "the answer stops before the end of the file".to_owned()
-        } else if came[at..].starts_with(REPLACEMENT) {
-            "the file was read as text: what is no text became U+FFFD (EF BF BD)".to_owned()
-        } else if at < BY_CHANCE && came.len() < wanted.len() / 2 {
-            "this is another page: the server does not look into the folder that it is given as \
-             {root}, or does not look at the target"
-                .to_owned()
-        } else {
-            "from this byte on something else comes: the file was changed on the way, or a part of \
-             it is left out or sent twice"
-                .to_owned()
-        };
-        let is_cut = at == came.len() && at < wanted.len();
-        Some(Difference { at, symptom: if is_cut { Ended } else { Other }, cause })
-    }
-}
-
-/// The answer must be 200 and, if it is known, the file.
-pub(super) fn judge_answer(
-    answer: &Answer,
-    file: Option<&SiteFile>,
-    others: &[&SiteFile],
-) -> Outcome {
-    if answer.status != 200 {
-        return Fault::expected("status 200")
-            .saw(format!("status {}, and this body:", answer.status))
-            .came(&answer.body)
-            .symptom(Status)
-            .cause(cause_of_status(answer.status))
-            .fail();
-    }
-    let Some(file) = file else { return Ok(()) };
-    let Some(difference) = Difference::between(&answer.body, file, others) else { return Ok(()) };
-    let (came, wanted) = (answer.body.len(), file.bytes.len());
-    let fault = Fault::expected(format!("the {} of {}", counted(wanted, "byte"), file.target))
-        .saw(format!("a body of {}", counted(came, "byte")))
-        .came_wrong_at(&answer.body, difference.at)
-        .symptom(difference.symptom);
-    if difference.symptom == Ended {
-        let cause = "Content-Length ends the answer before the file ends: the rest was left out, or \
-                     will be taken for the next answer";
-        return fault.cause(cause).fail();
-    }
-    fault.cause(difference.cause).fail()
-}
-
-/// The answer must be 200, and not another client's. Whether each byte is right is not asked here.
-pub(super) fn judge_order(
-    answer: &Answer,
-    file: Option<&SiteFile>,
-    others: &[&SiteFile],
-) -> Outcome {
-    if answer.status == 200 && !others.iter().any(|other| other.bytes == answer.body) {
-        return Ok(());
-    }
-    judge_answer(answer, file, others)
 }
 
 pub(super) fn answer_as_typed(scene: &mut Scene) -> Outcome {
@@ -165,7 +61,7 @@ pub(super) fn words_are_printed(scene: &mut Scene) -> Outcome {
     for round in ["first", "second"] {
         for client in clients.iter_mut().rev() {
             let word = format!("{round}-{}-{}", scene.site.secret_name, client.number);
-            client.send(&word);
+            client.says(&word);
         }
         for client in &clients {
             let word = format!("{round}-{}-{}", scene.site.secret_name, client.number);
@@ -239,6 +135,25 @@ pub(super) fn files_arrive(scene: &mut Scene) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// A letter of a name may be sent as `%` and two digits, RFC 3986 section 2.3.
+pub(super) fn percent_encoded(scene: &mut Scene) -> Outcome {
+    let page = &scene.site.page;
+    let target = format!("/%{:02x}{}", page.target.as_bytes()[1], &page.target[2..]);
+    scene.by_hand(curl(&target));
+    let plain = scene.ask(&page.target)?;
+    let encoded = scene.ask(&target)?;
+    if encoded.answer.status == plain.answer.status && encoded.body() == plain.body() {
+        return Ok(());
+    }
+    encoded
+        .fault(format!("what comes for {}, which is the same target", page.target))
+        .cause(
+            "a target is percent-encoded: %61 stands for a, and %20 for a space; decode it before you look \
+             for the file",
+        )
+        .fail()
 }
 
 pub(super) fn content_length(scene: &mut Scene) -> Outcome {
@@ -356,7 +271,7 @@ pub(super) fn head(scene: &mut Scene) -> Outcome {
     ));
     let of_get = scene.ask(target)?;
     let mut client = scene.connect()?;
-    client.send(format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+    client.says(format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
     let answer = client.answer_to_head()?;
     if answer.status != 200 {
         return Fault::expected("status 200, as for GET")
@@ -397,14 +312,17 @@ pub(super) fn ends(scene: &mut Scene) -> Outcome {
         printf("GET", "/")
     ));
     let mut client = scene.connect()?;
-    client.send(get("/"));
+    client.says(get("/"));
     client.answer()?;
     if client.sees_the_end() {
         return Ok(());
     }
     scene.leaves_open.set(true);
     Fault::expected("the end of the connection behind the answer, as Connection: close asks")
-        .saw("the answer, and then nothing: the connection stays open")
+        .saw(match client.rest().len() {
+            0 => "the answer, and then nothing: the connection stays open".to_owned(),
+            more => format!("the answer, {} more, and no end", counted(more, "byte")),
+        })
         .cause(
             "somebody still holds the socket: a parent process that did not close its copy, or a server \
              that waits for the next request",
@@ -420,7 +338,7 @@ pub(super) fn two_requests(scene: &mut Scene) -> Outcome {
     let mut client = scene.connect()?;
     let files = scene.site.small_files();
     for file in &files {
-        client.send(get_and_stay(&file.target));
+        client.says(get_and_stay(&file.target));
         judge_answer(&client.answer()?, Some(file), &files)?;
     }
     Ok(())
@@ -437,7 +355,7 @@ pub(super) fn pipelined(scene: &mut Scene) -> Outcome {
         site.page.path()
     ));
     let mut client = scene.connect()?;
-    client.send(files.map(|file| get_and_stay(&file.target)).concat());
+    client.says(files.map(|file| get_and_stay(&file.target)).concat());
     for (number, file) in files.iter().enumerate() {
         let answer =
             client.answer().expecting("4 answers on one connection").because(&[Silent, Ended], &format!(
@@ -459,8 +377,8 @@ pub(super) fn one_piece(scene: &mut Scene) -> Outcome {
     for _ in 0..10 {
         let mut client = scene.connect()?;
         client.stream().set_quickack(false)?;
-        client.send(get_and_stay(target));
-        client.read_some();
+        client.says(get_and_stay(target));
+        client.reads_some();
         let first_read = client.received().to_vec();
         client.answer()?;
         if first_read.ends_with(b"\r\n\r\n") && client.received().len() > first_read.len() {

@@ -2,11 +2,12 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::options::{Options, Step, Worker};
 use regex::bytes::Regex;
+use terminal::{Log, Options, Step, shutdown};
 
 /// More than a browser ever sends in the head of a request.
 const MAX_HEAD: usize = 16 * 1024;
@@ -20,14 +21,14 @@ fn main() -> Result<(), regex::Error> {
     let request = Regex::new(r"(?-u)^(GET|POST) (/[!-~]*) HTTP/1\.[01]\r\n(?:[^\r\n]+\r\n)*\r\n")?;
     let end_of_head = Regex::new(r"\r?\n\r?\n")?;
 
-    let listener = TcpListener::bind(options.address())
+    let listener = TcpListener::bind(options.address)
         .unwrap_or_else(|error| options.exit_cannot_listen(&error));
     match listener.local_addr() {
         Ok(address) => options.announce(address),
         Err(error) => options.exit_cannot_listen(&error),
     }
 
-    while options.wait_for_client(&listener) {
+    while shutdown::wait_for(&[listener.as_fd()], None) {
         let (mut client, address) = match listener.accept() {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -36,7 +37,7 @@ fn main() -> Result<(), regex::Error> {
                 continue;
             }
         };
-        let log = options.log(Worker::Process, address);
+        let log = Log::new(options, 0, address);
         let answered = read_head(&mut client, &end_of_head, options)
             .and_then(|head| answer(&mut client, &head, &request, options.timeout));
         match answered {
@@ -58,7 +59,7 @@ fn read_head(
     let mut buffer = [0; 1024];
     while !end_of_head.is_match(&head) && head.len() < MAX_HEAD {
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || options.stop.requested() {
+        if left.is_zero() || shutdown::is_requested() {
             return Err(ErrorKind::TimedOut.into());
         }
         client.set_read_timeout(Some(left.min(options.tick())))?;

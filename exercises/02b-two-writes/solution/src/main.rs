@@ -2,11 +2,12 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::options::{Log, Options, Step, Worker};
 use regex::bytes::Regex;
+use terminal::{Log, Options, Step, shutdown};
 
 /// More than a browser ever sends in the head of a request.
 const MAX_HEAD: usize = 16 * 1024;
@@ -28,17 +29,17 @@ fn main() -> Result<(), regex::Error> {
             r"\n(connection:[ \t]*close|content-length:|transfer-encoding:)",
         ))?,
     };
-    let listener = TcpListener::bind(options.address())
+    let listener = TcpListener::bind(options.address)
         .unwrap_or_else(|error| options.exit_cannot_listen(&error));
     match listener.local_addr() {
         Ok(address) => options.announce(address),
         Err(error) => options.exit_cannot_listen(&error),
     }
 
-    while options.wait_for_client(&listener) {
+    while shutdown::wait_for(&[listener.as_fd()], None) {
         match listener.accept() {
             Ok((client, address)) => {
-                let log = options.log(Worker::Process, address);
+                let log = Log::new(options, 0, address);
                 match serve(client, &patterns, options, log) {
                     Ok(()) => log.line("closed"),
                     Err(error) => log.line(format_args!("lost: {error}")),
@@ -101,7 +102,7 @@ fn read_head(
             return Ok(Some(end.end()));
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || options.stop.requested() {
+        if left.is_zero() || shutdown::is_requested() {
             return Ok(None);
         }
         client.set_read_timeout(Some(left.min(options.tick())))?;

@@ -6,9 +6,10 @@ use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use common::{Listener, Options, Step, Worker};
+use common::Listener;
 use percent_encoding::percent_decode_str;
 use regex::Regex;
+use terminal::{Log, Options, Step, shutdown};
 
 /// More than a browser ever sends in the head of a request.
 const MAX_HEAD: usize = 16 * 1024;
@@ -21,7 +22,7 @@ fn main() -> Result<(), regex::Error> {
     let listener = Listener::bind_or_exit(options);
 
     while let Some((mut client, address)) = listener.accept() {
-        let log = options.log(Worker::Process, address);
+        let log = Log::new(options, 0, address);
         match serve(&mut client, &root, &request_line, &listener, options) {
             Ok(line) => log.line(line),
             Err(error) => log.line(format_args!("lost: {error}")),
@@ -78,7 +79,7 @@ fn read_head(client: &mut TcpStream, listener: &Listener, options: &Options) -> 
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 // Who has not begun makes room for those who wait.
                 let is_spare = head.is_empty() && listener.has_client();
-                if is_spare || options.stop.requested() {
+                if is_spare || shutdown::is_requested() {
                     return Err(error);
                 }
             }

@@ -6,9 +6,10 @@ use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use common::{Listener, Options, Step, Worker};
+use common::Listener;
 use percent_encoding::percent_decode_str;
 use regex::Regex;
+use terminal::{Log, Options, Step, shutdown};
 
 fn main() -> Result<(), regex::Error> {
     let options =
@@ -18,7 +19,7 @@ fn main() -> Result<(), regex::Error> {
     let listener = Listener::bind_or_exit(options);
 
     while let Some((mut client, address)) = listener.accept() {
-        let log = options.log(Worker::Process, address);
+        let log = Log::new(options, 0, address);
         match serve(&mut client, &root, &request_line, &listener, options) {
             Ok(line) => log.line(line),
             Err(error) => log.line(format_args!("lost: {error}")),
@@ -72,7 +73,7 @@ fn read_head(client: &mut TcpStream, listener: &Listener, options: &Options) -> 
             Ok(length) => break length,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 // Who has not begun makes room for those who wait.
-                if listener.has_client() || options.stop.requested() {
+                if listener.has_client() || shutdown::is_requested() {
                     return Err(error);
                 }
             }

@@ -4,16 +4,18 @@ use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process;
 use std::time::Instant;
 
-use common::{Listener, Options, Step, Worker};
+use common::Listener;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use regex::Regex;
+use terminal::{Log, Options, Step, shutdown};
 
 use crate::answer::{Answer, respond};
 
@@ -33,13 +35,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ended = SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let listener = Listener::bind_or_exit(options);
 
-    while let Some(next) = listener.accept_or_event(Some(&ended)) {
+    // Wakes for a client, and for a child that has ended.
+    while listener.wait(Some(ended.as_fd())) {
         while let Ok(Some(_)) = ended.read_signal() {}
         while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|s| s != WaitStatus::StillAlive) {
         }
-        let Some((mut client, address)) = next else { continue };
-        let log = options.log(Worker::Process, address);
-        // SAFETY: fork copies only the thread that calls it, and this process has no other.
+        let Some((mut client, address)) = listener.try_accept() else { continue };
+        let log = Log::new(options, 0, address);
+        // SAFETY: fork copies only the thread that calls it, and until Ctrl-C this process has no
+        // other.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
                 drop(listener);
@@ -101,7 +105,7 @@ fn read_head(client: &mut TcpStream, options: &Options) -> io::Result<String> {
         match client.read(&mut buffer) {
             Ok(0) => break,
             Ok(length) => head.extend_from_slice(&buffer[..length]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock && !options.stop.requested() => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !shutdown::is_requested() => {}
             Err(error) => return Err(error),
         }
         if Instant::now() >= deadline {

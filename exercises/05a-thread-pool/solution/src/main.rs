@@ -1,47 +1,43 @@
 //! Exercise 05a: threads.
 
-use std::net::TcpStream;
-use std::sync::mpsc::channel;
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use common::{Connection, Listener, Options, Progress, Site, Step, Worker};
+use common::{Client, Server};
+use terminal::{Options, Step};
 
 /// So many clients are served at once; who comes then waits for a thread that is free again.
-const THREADS: u64 = 100;
+const THREADS: usize = 100;
 
 fn main() {
-    let options = Options::parse(Step::with_files(env!("CARGO_PKG_NAME"), "threads"));
-    let site = Site::open_or_exit(options);
-    let listener = Listener::bind_or_exit(options);
+    let step = Step::with_files(env!("CARGO_PKG_NAME"), "threads").numbering("connection");
+    let options = Options::parse(step);
     let (queue, clients) = channel();
-    let clients = Mutex::new(clients);
-    // One thread waits in recv and holds the lock; the others wait for the lock.
-    let next = &|| clients.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    let clients = Arc::new(Mutex::new(clients));
+    for _ in 0..THREADS {
+        let clients = Arc::clone(&clients);
+        if let Err(error) = thread::Builder::new().spawn(move || serve_all(&clients)) {
+            options.exit(format_args!("cannot start {THREADS} threads: {error}"));
+        }
+    }
+    let server = Server::start(options);
 
-    // The scope ends when all of its threads have: who is here at Ctrl-C still gets an answer.
-    thread::scope(|scope| {
-        for number in 1..=THREADS {
-            scope.spawn(move || {
-                while let Ok((client, address)) = next() {
-                    let log = options.log(Worker::Thread(number), address);
-                    serve(client, Connection::once(site, options, log), options);
-                }
-            });
-        }
-        while let Some(accepted) = listener.accept() {
-            let _ = queue.send(accepted);
-        }
-        // The queue ends with its sender, and the threads with the queue.
-        drop((listener, queue));
-    });
+    while let Some(client) = server.accept() {
+        let _ = queue.send(client);
+    }
+    // The queue ends with its sender, and the threads with the queue.
+    drop(queue);
+    // New clients are refused from here on; those who are here get the answer that has begun.
+    server.finish();
 }
 
-/// One client, from its first byte to the last byte for it.
-fn serve(mut client: TcpStream, mut connection: Connection, options: &Options) {
-    while connection.advance(&mut client) != Progress::Closed {
-        if options.stop.requested() {
-            connection.finish();
-        }
+/// Serves one client of the queue after another, until the queue ends.
+fn serve_all(clients: &Mutex<Receiver<Client>>) {
+    loop {
+        // One thread waits in recv and holds the lock; the others wait for the lock.
+        let next = clients.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(client) = next else { return };
+        client.serve();
     }
 }

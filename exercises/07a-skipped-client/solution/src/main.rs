@@ -6,25 +6,25 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Listener, Log, Options, Step, Worker};
+use common::Listener;
+use terminal::{Log, Options, Step, shutdown};
 
 /// How long a round over the list takes, at least.
 const ROUND: Duration = Duration::from_millis(100);
 
 fn main() {
-    let options = Options::parse(Step::without_files(
-        env!("CARGO_PKG_NAME"),
-        "one thread and a list of clients, who hear a number in each round",
-    ));
+    let model = "one thread and a list of clients, who hear a number in each round";
+    let step = Step::without_files(env!("CARGO_PKG_NAME"), model).numbering("connection");
+    let options = Options::parse(step);
     let listener = Listener::bind_or_exit(options);
 
     let mut clients: Vec<Client> = Vec::new();
     let mut number = 0;
     let mut round: u64 = 0;
-    while !options.stop.requested() {
+    while !shutdown::is_requested() {
         while let Some((stream, address)) = listener.try_accept() {
             number += 1;
-            let log = options.log(Worker::Connection(number), address);
+            let log = Log::new(options, number, address);
             clients.extend(Client::welcome(stream, log));
         }
 

@@ -6,7 +6,8 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Listener, Log, Options, Step, Worker};
+use common::Listener;
+use terminal::{Log, Options, Step, shutdown};
 
 use crate::site::Site;
 
@@ -16,19 +17,18 @@ mod site;
 const MAX_HEAD: usize = 16 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let options = Options::parse(Step::with_files(
-        env!("CARGO_PKG_NAME"),
-        "one thread and a list, persistent connections",
-    ));
+    let model = "one thread and a list, persistent connections";
+    let step = Step::with_files(env!("CARGO_PKG_NAME"), model).numbering("connection");
+    let options = Options::parse(step);
     let site = Site::open_or_exit(options)?;
     let listener = Listener::bind_or_exit(options);
 
     let mut clients: Vec<Client> = Vec::new();
     let mut number = 0;
-    while !options.stop.requested() {
+    while !shutdown::is_requested() {
         while let Some((stream, address)) = listener.try_accept() {
             number += 1;
-            let log = options.log(Worker::Connection(number), address);
+            let log = Log::new(options, number, address);
             match stream.set_nonblocking(true) {
                 Ok(()) => clients.push(Client::new(stream, log, options.timeout)),
                 Err(error) => log.line(format_args!("cannot be served: {error}")),

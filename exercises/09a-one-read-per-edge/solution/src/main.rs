@@ -7,10 +7,11 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
-use common::{Listener, Log, Options, Step, Worker};
+use common::Listener;
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
+use terminal::{Log, Options, Step, shutdown};
 
 use crate::site::Site;
 
@@ -23,23 +24,20 @@ const LISTENER: Token = Token(1);
 const MAX_HEAD: usize = 16 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let options = Options::parse(Step::with_files(
-        env!("CARGO_PKG_NAME"),
-        "one thread, the kernel names the ready clients",
-    ));
+    let model = "one thread, the kernel names the ready clients";
+    let step = Step::with_files(env!("CARGO_PKG_NAME"), model).numbering("connection");
+    let options = Options::parse(step);
     let site = Site::open_or_exit(options)?;
     let listener = Listener::bind_or_exit(options);
     let mut poll = Poll::new()?;
-    for (descriptor, token) in
-        [(options.stop.as_raw_fd(), STOP), (listener.as_fd().as_raw_fd(), LISTENER)]
-    {
-        poll.registry().register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
+    for (token, fd) in [(STOP, shutdown::signals()), (LISTENER, listener.as_fd())] {
+        poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)?;
     }
 
     let mut events = Events::with_capacity(1024);
     let mut clients: HashMap<Token, Client> = HashMap::new();
     let mut next_token = LISTENER.0 + 1;
-    while !options.stop.requested() {
+    while !shutdown::is_requested() {
         // Wakes once a second (a tick) for deadlines too.
         if poll.poll(&mut events, Some(options.tick())).is_err() {
             continue;
@@ -60,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         while let Some((stream, address)) = listener.try_accept() {
             let token = Token(next_token);
             next_token += 1;
-            let log = options.log(Worker::Connection((token.0 - LISTENER.0) as u64), address);
+            let log = Log::new(options, (token.0 - LISTENER.0) as u64, address);
             match register(stream, token, poll.registry()) {
                 Ok(stream) => {
                     clients.insert(token, Client::new(stream, log, options.timeout));

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::Options;
 use percent_encoding::percent_decode_str;
 use regex::Regex;
+use terminal::Options;
 
 pub(crate) struct Site {
     root: PathBuf,

@@ -3,98 +3,89 @@
 use std::collections::HashMap;
 use std::io;
 use std::mem;
-use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
-use common::{Connection, Listener, Options, Progress, Site, Step, Worker};
+use common::{Connection, Progress, Server};
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use nix::sys::socket::{self, Shutdown};
+use terminal::{Options, Step, shutdown};
 
 const STOP: Token = Token(0);
 const LISTENER: Token = Token(1);
 
 fn main() -> io::Result<()> {
-    let options = Options::parse(Step::with_files(
-        env!("CARGO_PKG_NAME"),
-        "one thread, the kernel names the ready clients",
-    ));
-    let site = Site::open_or_exit(options);
-    let listener = Listener::bind_or_exit(options);
+    let model = "one thread, the kernel names the ready clients";
+    let step = Step::with_files(env!("CARGO_PKG_NAME"), model).numbering("connection");
+    let options = Options::parse(step);
     let poll = Poll::new()?;
-    for (descriptor, token) in
-        [(options.stop.as_raw_fd(), STOP), (listener.as_fd().as_raw_fd(), LISTENER)]
-    {
-        poll.registry().register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
+    let server = Server::start(options);
+    for (token, fd) in [(STOP, shutdown::signals()), (LISTENER, server.listener.as_fd())] {
+        poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)?;
     }
-
-    let mut events = Events::with_capacity(1024);
-    let mut server = Server {
-        options,
-        site,
-        poll,
-        clients: HashMap::new(),
-        next_token: LISTENER.0 + 1,
-        unfinished: Vec::new(),
-    };
-    while !options.stop.requested() {
-        // Wakes once a second (a tick) for deadlines too.
-        let is_idle = server.unfinished.is_empty();
-        let patience = if is_idle { options.tick() } else { Duration::ZERO };
-        if server.poll.poll(&mut events, Some(patience)).is_err() {
-            continue;
-        }
-        for event in &events {
-            // A connection that has read all there was does not ask again by itself, and an end
-            // that came with the last bytes sends no further event.
-            if event.is_read_closed() {
-                server.unfinished.push(event.token());
-            }
-            server.advance(event.token());
-        }
-        for token in mem::take(&mut server.unfinished) {
-            server.advance(token);
-        }
-        while let Some((stream, address)) = listener.try_accept() {
-            if let Err(error) = server.welcome(stream, address) {
-                options.warn(format_args!("cannot serve {address}: {error}"));
-            }
-        }
-        server.end_overdue();
-    }
-    Ok(())
+    let (clients, unfinished) = (HashMap::new(), Vec::new());
+    Loop { server, poll, clients, last: LISTENER, unfinished }.run()
 }
 
-struct Server {
-    options: &'static Options,
-    site: &'static Site,
+struct Loop {
+    server: Server,
     poll: Poll,
-    /// By token. No token is given twice.
+    /// Each client by its token.
     clients: HashMap<Token, Client>,
-    next_token: usize,
+    /// The last token given. None is given twice.
+    last: Token,
     /// Who has had a fair share and could go on. The kernel names only whom something changes for.
     unfinished: Vec<Token>,
 }
 
 struct Client {
-    stream: TcpStream,
-    connection: Connection,
+    connection: Connection<TcpStream>,
+    descriptor: RawFd,
     is_closed: bool,
 }
 
-impl Server {
-    fn welcome(&mut self, stream: std::net::TcpStream, address: SocketAddr) -> io::Result<()> {
-        stream.set_nonblocking(true)?;
-        let mut stream = TcpStream::from_std(stream);
-        let token = Token(self.next_token);
-        self.next_token += 1;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut stream, token, interest)?;
-        let log = self.options.log(Worker::Connection((token.0 - LISTENER.0) as u64), address);
-        let connection = Connection::persistent(self.site, self.options, log);
-        self.clients.insert(token, Client { stream, connection, is_closed: false });
+impl Loop {
+    fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        while !shutdown::is_requested() {
+            // Wakes once a second (a tick) for deadlines too.
+            let is_idle = self.unfinished.is_empty();
+            let patience = if is_idle { self.server.options.tick() } else { Duration::ZERO };
+            if self.poll.poll(&mut events, Some(patience)).is_err() {
+                continue;
+            }
+            let mut turns = mem::take(&mut self.unfinished);
+            turns.extend(events.iter().map(|event| event.token()));
+            for token in turns {
+                self.advance(token);
+            }
+            self.accept();
+            self.end_overdue();
+        }
         Ok(())
+    }
+
+    fn accept(&mut self) {
+        while let Some(mut client) = self.server.try_accept() {
+            self.last.0 += 1;
+            let token = self.last;
+            let mut descriptor = None;
+            let connection = client.converse(|socket| {
+                socket.set_nonblocking(true)?;
+                descriptor = Some(socket.as_raw_fd());
+                let mut socket = TcpStream::from_std(socket);
+                let both = Interest::READABLE | Interest::WRITABLE;
+                self.poll.registry().register(&mut socket, token, both)?;
+                Ok(socket)
+            });
+            if let Some((connection, descriptor)) =
+                connection.map(Connection::persistent).zip(descriptor)
+            {
+                self.clients.insert(token, Client { connection, descriptor, is_closed: false });
+            }
+        }
     }
 
     /// Lets a client do what it can.
@@ -103,12 +94,12 @@ impl Server {
         if client.is_closed {
             return;
         }
-        match client.connection.advance(&mut client.stream) {
+        match client.connection.advance() {
             Progress::WantsRead | Progress::WantsWrite => {}
             Progress::HasMore => self.unfinished.push(token),
             Progress::Closed => {
                 // The client sees the end. It fails only if the client has gone already.
-                let _ = client.stream.shutdown(Shutdown::Both);
+                let _ = socket::shutdown(client.descriptor, Shutdown::Both);
                 client.is_closed = true;
             }
         }
@@ -117,14 +108,8 @@ impl Server {
     /// Ends what has taken too long.
     fn end_overdue(&mut self) {
         let now = Instant::now();
-        let is_overdue = |client: &Client| !client.is_closed && client.connection.deadline() <= now;
-        let overdue: Vec<Token> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| is_overdue(client))
-            .map(|(&token, _)| token)
-            .collect();
-        for token in overdue {
+        let overdue = self.clients.iter().filter(|(_, client)| client.connection.deadline() <= now);
+        for token in overdue.map(|(&token, _)| token).collect::<Vec<_>>() {
             self.advance(token);
         }
     }

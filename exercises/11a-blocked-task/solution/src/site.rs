@@ -1,0 +1,112 @@
+//! A request and a folder in, an answer out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use percent_encoding::percent_decode_str;
+use regex::Regex;
+use terminal::Options;
+
+pub(crate) struct Site {
+    root: PathBuf,
+    request_line: Regex,
+    last_request: Regex,
+}
+
+impl Site {
+    pub(crate) fn open_or_exit(options: &Options) -> Result<Site, regex::Error> {
+        Ok(Site {
+            root: options.root().canonicalize().unwrap_or_else(|e| options.exit_cannot_serve(&e)),
+            request_line: Regex::new(r"^([A-Z]+) (/[!-~]*) HTTP/1\.[01]\r\n")?,
+            // HTTP/1.0, a client that says so, or a body, which nobody reads here.
+            last_request: Regex::new(concat!(
+                r"(?i)^[^\n]* HTTP/1\.0\r\n|",
+                r"\n(connection:[ \t]*close|content-length:|transfer-encoding:)",
+            ))?,
+        })
+    }
+
+    /// Whether the client wants no further answer on this connection, or its next request cannot be found.
+    pub(crate) fn is_last(&self, head: &str) -> bool {
+        self.last_request.is_match(head)
+    }
+
+    pub(crate) fn respond(&self, head: &str) -> Answer {
+        let parts = match self.request_line.captures(head) {
+            Some(parts) if head.contains("\r\n\r\n") => parts,
+            _ => return page("400 Bad Request", String::new()),
+        };
+        if !matches!(&parts[1], "GET" | "HEAD") {
+            return page("405 Method Not Allowed", "Allow: GET, HEAD\r\n".to_owned());
+        }
+        let path = parts[2].split('?').next().unwrap_or_default();
+        let Some(file) = find(&self.root, path) else {
+            return page("404 Not Found", String::new());
+        };
+        if file.is_dir() {
+            return page("301 Moved Permanently", format!("Location: {path}/\r\n"));
+        }
+        match fs::read(&file) {
+            Ok(body) => {
+                let media_type = mime_guess::from_path(&file).first_or_octet_stream();
+                let is_text = media_type.type_() == "text";
+                let charset = if is_text { "; charset=utf-8" } else { "" };
+                let content_type = format!("{media_type}{charset}");
+                Answer { status: "200 OK", content_type, field: String::new(), body }
+            }
+            _ => page("404 Not Found", String::new()),
+        }
+    }
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: &'static str,
+    content_type: String,
+    /// A header field that not every answer has, or nothing.
+    field: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// Its head, and its body unless the request was a HEAD.
+    pub(crate) fn into_bytes(self, is_head: bool, is_last: bool) -> Vec<u8> {
+        let connection = if is_last { "close" } else { "keep-alive" };
+        let mut bytes = format!(
+            "HTTP/1.1 {status}\r\n\
+             Content-Type: {content_type}\r\n\
+             Content-Length: {length}\r\n\
+             {field}Connection: {connection}\r\n\
+             \r\n",
+            status = self.status,
+            content_type = self.content_type,
+            length = self.body.len(),
+            field = self.field,
+        )
+        .into_bytes();
+        if !is_head {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes
+    }
+}
+
+fn page(status: &'static str, field: String) -> Answer {
+    let body = format!("<h1>{status}</h1>\n").into_bytes();
+    Answer { status, content_type: "text/html; charset=utf-8".to_owned(), field, body }
+}
+
+/// The file that a path names, if it lies below the root and is not hidden.
+fn find(root: &Path, path: &str) -> Option<PathBuf> {
+    let name = percent_decode_str(path).decode_utf8().ok()?;
+    // Hidden names begin with a dot, and '..' does too.
+    if name.split('/').any(|part| part.starts_with('.')) {
+        return None;
+    }
+    let mut file = root.join(name.strip_prefix('/')?);
+    if name.ends_with('/') {
+        file.push("index.html");
+    }
+    // Where it really is, all links followed.
+    let file = file.canonicalize().ok()?;
+    file.starts_with(root).then_some(file)
+}
