@@ -40,6 +40,7 @@ fn main() {
         if step.serves_files {
             add(step, "cuts an answer short when the file cannot be read on", cuts_short);
             add(step, "says why a file cannot be opened", says_why);
+            add(step, "blames no client for a call that takes longer than the timeout", is_slow);
         }
         match step.name {
             "step04-fork" => add(step, "answers 503 when fork fails", |step| {
@@ -85,6 +86,7 @@ fn start_with_faults(
     injections: &[&str],
 ) -> Result<Server, Failure> {
     let mut strace = under_strace(step, injections)?;
+    strace.arg("--quiet");
     if step.serves_files {
         strace.arg(fixture.root());
     }
@@ -137,6 +139,19 @@ fn cuts_short(step: Step) -> Result<(), Failure> {
     let body = client.read_to_end()?;
     ensure!((body.len() as u64) < BIG, "the whole file came");
     ensure!(server.get("/")?.status == 200, "the next client");
+    Ok(())
+}
+
+fn is_slow(step: Step) -> Result<(), Failure> {
+    let fixture = Fixture::new()?;
+    // The log, which is written to a pipe, and the file, which could lie on another machine.
+    let delays = ["write:delay_exit=300000", "openat2:delay_exit=300000"];
+    let mut strace = under_strace(step, &delays)?;
+    let server = Server::start(strace.args(["--timeout", "0.2"]).arg(fixture.root()))?;
+    for _ in 0..3 {
+        let answer = server.get("/")?;
+        ensure!(answer.status == 200, "status {}", answer.status);
+    }
     Ok(())
 }
 

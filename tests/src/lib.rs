@@ -128,13 +128,13 @@ pub fn under_shell(change: &str, inner: &Command) -> Command {
     shell
 }
 
-/// A quiet step whose system calls fail as `injections` say: strace's words, such as
+/// A step whose system calls fail as `injections` say: strace's words, such as
 /// `accept4:error=EMFILE:when=2+3`. A when counts calls of each thread.
 ///
 /// # Errors
 /// The step does not build.
 pub fn under_strace(step: Step, injections: &[&str]) -> Result<Command, Failure> {
-    let inner = command(step, &["--quiet"])?;
+    let inner = command(step, &[])?;
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o", "/dev/null"]);
     for injection in injections {

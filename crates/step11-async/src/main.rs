@@ -42,7 +42,7 @@ async fn serve(mut client: Client, mut stop: watch::Receiver<()>) {
         // Here the task is put aside, until the first of the three comes.
         select! {
             () = connection.stream.ready_for(progress) => {}
-            () = &mut alarm => connection.stream.ask_anyway(),
+            () = &mut alarm => {}
             // The channel has changed for good, so it is asked no more.
             _ = stop.changed(), if !is_told => {
                 is_told = true;

@@ -69,12 +69,6 @@ impl TaskStream {
         };
     }
 
-    /// For the moment of a deadline, which may come while tokio has not yet heard all that the kernel
-    /// knows: the next read or write asks the kernel itself.
-    pub(crate) fn ask_anyway(&mut self) {
-        self.asks_anyway = true;
-    }
-
     /// Reads or writes. When the socket says "would block", try_io has tokio forget that it was ready, so
     /// that the next wait is one.
     fn attempt<T>(
@@ -115,6 +109,11 @@ impl Stream for TaskStream {
 
     fn finish_writing(&mut self) -> io::Result<()> {
         (&*SockRef::from(&self.socket)).finish_writing()
+    }
+
+    /// A deadline may come while tokio has not yet heard all that the kernel knows.
+    fn set_late(&mut self, is_late: bool) {
+        self.asks_anyway |= is_late;
     }
 }
 

@@ -128,8 +128,7 @@ impl Loop {
 
     /// Lets a client do what it can.
     fn advance(&mut self, token: Token, now: Instant) {
-        let Some((connection, stream, due)) = self.clients.get_mut(&token) else { return };
-        stream.set_late(connection.deadline() <= now);
+        let Some((connection, _, due)) = self.clients.get_mut(&token) else { return };
         let next = match connection.advance() {
             Progress::WantsRead | Progress::WantsWrite => connection.deadline(),
             Progress::HasMore => now,

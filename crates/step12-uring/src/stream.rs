@@ -73,12 +73,6 @@ impl RingStream {
             _ => socket.is_full = false,
         }
     }
-
-    /// Whether its deadline has come. Then reading and writing are plain system calls: what has come, or
-    /// has room, must count, and its completion may be yet to come.
-    pub(crate) fn set_late(&self, is_late: bool) {
-        self.0.borrow_mut().is_late = is_late;
-    }
 }
 
 impl Socket {
@@ -181,6 +175,12 @@ impl Stream for RingStream {
 
     fn finish_writing(&mut self) -> io::Result<()> {
         self.0.borrow().tcp.shutdown(Shutdown::Write)
+    }
+
+    /// Then reading and writing are plain system calls: what has come, or has room, must count, and its
+    /// completion may be yet to come.
+    fn set_late(&mut self, is_late: bool) {
+        self.0.borrow_mut().is_late = is_late;
     }
 }
 
