@@ -15,9 +15,10 @@ use tests::{as_given_out, check_command, ensure, is_edited, program, workspace};
 type Outcome = Result<(), Failure>;
 type Test = (&'static str, fn() -> Outcome);
 
-const TESTS: [Test; 9] = [
+const TESTS: [Test; 10] = [
     ("--only picks a check, a layer or a group", only_picks),
     ("--list --step names what one task asks", lists_one),
+    ("a reader who leaves early ends a list without a word", a_reader_leaves),
     ("a failure of each kind is told once, and all are named (needs python3)", folds),
     ("next names the first exercise that has not passed", names_the_next),
     ("next --watch goes on when an exercise passes, and writes that down", goes_on),
@@ -77,6 +78,14 @@ fn only_picks() -> Outcome {
     is_refused(&check_command()?.args(["step02", "--only", "zebra"]).output()?, "zebra")?;
     is_refused(&check_command()?.args(["--list", "--only", "wire"]).output()?, "--step")?;
     is_refused(&check_command()?.args(["--step", "step02"]).output()?, "--list")
+}
+
+fn a_reader_leaves() -> Outcome {
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let output = check_command()?.arg("--list").stdout(writer).stderr(Stdio::piped()).output()?;
+    ensure!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    Ok(())
 }
 
 fn lists_one() -> Outcome {

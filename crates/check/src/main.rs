@@ -169,8 +169,15 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(SOME_FAILED),
+        // Who read the first lines has left, as head does.
+        Err(failure) if is_broken_pipe(&failure) => ExitCode::from(COULD_NOT_RUN),
         Err(failure) => could_not_run(&failure.to_string()),
     }
+}
+
+fn is_broken_pipe(failure: &Failure) -> bool {
+    let error = failure.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn could_not_run(why: &str) -> ExitCode {
