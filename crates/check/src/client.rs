@@ -44,6 +44,8 @@ pub struct Client {
     /// How many answers were returned.
     answers: usize,
     has_ended: bool,
+    /// Whether bytes were still coming when it was no use any more to wait for an end.
+    goes_on: bool,
     check: Option<Watched>,
 }
 
@@ -60,10 +62,9 @@ enum Next {
     End,
     /// The server does nothing any more.
     Nothing,
-    /// Bytes come, but so few and so late that it is no use to wait for the rest.
-    Drops,
-    /// More has come than anybody asked for.
-    TooMuch,
+    /// More has come than anybody asked for, or what comes is so little and so late that it is no use to
+    /// wait for the rest.
+    Endless,
 }
 
 impl Client {
@@ -75,8 +76,9 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(read))?;
         stream.set_write_timeout(Some(write))?;
-        let (received, taken, answers, has_ended) = (Vec::new(), 0, 0, false);
-        Ok(Client { stream, number, received, taken, answers, has_ended, check })
+        let received = Vec::new();
+        let (taken, answers, has_ended, goes_on) = (0, 0, false, false);
+        Ok(Client { stream, number, received, taken, answers, has_ended, goes_on, check })
     }
 
     /// Connects; whole lines leave at once.
@@ -252,8 +254,9 @@ impl Client {
             waiting.has_brought(has_come);
             let is_in_vain = waiting.is_in_vain();
             if is_in_vain && waiting.drops() {
-                self.record(Deed::Waits, "waits no longer: a few bytes come now and then");
-                return Next::Drops;
+                self.record(Deed::Waits, "waits no longer: bytes come now and then, and no end");
+                self.goes_on = has_come > 0;
+                return Next::Endless;
             }
             if has_come > 0 {
                 return Next::Bytes;
@@ -265,7 +268,8 @@ impl Client {
         }
         let most = counted(MOST_BYTES, "byte");
         self.record(Deed::Waits, format!("reads no further: more than {most} have come"));
-        Next::TooMuch
+        self.goes_on = true;
+        Next::Endless
     }
 
     fn ends(&mut self, error: Option<io::Error>) -> Next {
@@ -318,7 +322,7 @@ impl Client {
             match self.read(&mut waiting) {
                 Next::Bytes => {}
                 Next::End => return true,
-                Next::Nothing | Next::Drops | Next::TooMuch => return false,
+                Next::Nothing | Next::Endless => return false,
             }
         }
     }

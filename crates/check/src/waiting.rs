@@ -89,6 +89,7 @@ impl Waiting {
         self.looks += 1;
         let is_late = self.start.elapsed() >= Waiting::AT_MOST;
         if std::mem::take(&mut self.brought) >= Waiting::PROGRESS {
+            self.ticks_at_start = None;
             return is_late;
         }
         let family = family(self.leader);

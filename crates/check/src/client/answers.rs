@@ -101,7 +101,7 @@ impl Client {
                 match self.read(&mut waiting) {
                     Next::Bytes => {}
                     Next::End | Next::Nothing => break self.received.len(),
-                    Next::Drops | Next::TooMuch => return self.is_endless().fail(),
+                    Next::Endless => return self.is_endless().fail(),
                 }
             },
         };
@@ -117,9 +117,11 @@ impl Client {
     fn is_endless(&self) -> Fault {
         let fault = Fault::expected("an answer that ends");
         let came = counted(self.rest().len(), "byte");
-        if self.received.len() > MOST_BYTES {
+        if self.received.len() > MOST_HEAD {
             fault.saw(format!("{came}, and no end:")).came(self.rest()).cause(format!(
-                "the answer goes on and on; nothing that there is to ask for has more than {}",
+                "the answer goes on and on: for {}, or for a minute; nothing that there is to ask for has \
+                 more than {}",
+                counted(MOST_BYTES, "byte"),
                 counted(BIG_LENGTH, "byte")
             ))
         } else {
@@ -140,7 +142,7 @@ impl Client {
         let fault = Fault::expected(what);
         let fault = match next {
             Next::Bytes => return Ok(()),
-            Next::Drops | Next::TooMuch => return self.is_endless().fail(),
+            Next::Endless => return self.is_endless().fail(),
             Next::End if came.is_empty() => fault
                 .symptom(Symptom::Ended)
                 .saw(format!("the end of the connection{so_far}"))
@@ -187,7 +189,7 @@ impl Client {
     pub fn reply(mut self, leaves_open: &Cell<bool>) -> Result<Reply, Failure> {
         let (answer, head_length) = self.next_answer(false)?;
         self.drains(leaves_open);
-        if self.received.len() > MOST_BYTES {
+        if self.goes_on {
             return self.is_endless().fail();
         }
         Ok(Reply { answer, head_length, all: self.received })
@@ -213,6 +215,7 @@ impl Client {
                 Err(_) => return false,
             }
         }
+        self.goes_on = self.received.len() > MOST_BYTES;
         false
     }
 }
