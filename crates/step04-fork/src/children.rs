@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::hint::black_box;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -54,9 +53,6 @@ impl ForkingServer {
                 server.options.exit(format_args!("cannot watch for children that end: {error}"))
             });
         read_ahead(&server);
-        // glibc joins small free pieces of memory when a large one is asked for. Otherwise each child
-        // would do that, and copy the pages that they lie on.
-        drop(black_box(Vec::<u8>::with_capacity(64 * 1024)));
         ForkingServer { server, parent: getpid(), running: HashMap::new(), ended }
     }
 
@@ -96,9 +92,7 @@ impl ForkingServer {
     /// Asks for every child that has ended. Two hundred may end behind one signal: signals of a kind
     /// do not queue, signal(7), so the answer lies in asking until there is none left.
     fn reap(&mut self) {
-        if !matches!(self.ended.read_signal(), Ok(Some(_))) {
-            return;
-        }
+        while let Ok(Some(_)) = self.ended.read_signal() {}
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Err(Errno::EINTR) => {}
