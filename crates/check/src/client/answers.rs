@@ -202,7 +202,8 @@ impl Client {
         let _ = self.finish();
         if !leaves_open.get() {
             let ends = self.sees_the_end();
-            leaves_open.set(!ends);
+            // One that goes on and on is another thing, and each check says so.
+            leaves_open.set(!ends && !self.goes_on);
             return ends;
         }
         let _ = self.stream.set_read_timeout(Some(Duration::from_millis(100)));
