@@ -30,7 +30,7 @@ type Outcome = Result<(), Failure>;
 type Wrong = (&'static str, &'static str, &'static str, &'static [&'static str]);
 
 #[rustfmt::skip]
-const WRONG: [Wrong; 34] = [
+const WRONG: [Wrong; 35] = [
     ("two_thread_pool", "step05", "sixty-four clients at once", &["the last to come can be the first to be answered", "a thread for each client, in one process"]),
     ("one_after_another", "step05", "a silent client stops nobody", &["a client that sends a byte at a time stops nobody", "the last to come can be the first to be answered", "a slow reader stops nobody", "sixty-four clients at once", "a thread for each client, in one process"]),
     ("extra_byte", "step05", "files arrive byte for byte", &["Content-Length counts bytes, not characters", "HEAD is the head without the body", "a big file arrives whole at a slow reader"]),
@@ -61,6 +61,7 @@ const WRONG: [Wrong; 34] = [
     ("two_processes", "step09", "one thread serves all", &[]),
     ("eight_threads", "step05", "sixty-four clients at once", &[]),
     ("reaps_late", "04b", "no zombie waits for the next client", &[]),
+    ("reaps_awake", "04b", "no zombie waits for the next client", &[]),
     ("loop.mjs", "step05", "a thread for each client, in one process", &[]),
     ("fork.py", "step05", "a thread for each client, in one process", &[]),
     ("threads.py", "step04", "a process for each client", &[]),

@@ -169,7 +169,8 @@ fn is_complete(exercise: &Exercise) -> Outcome {
     let plan = Task::Exercise(Box::new(exercise.clone())).plan(&Settings::default())?;
     ensure!(plan.iter().any(|planned| planned.is_own), "no check {:?}", exercise.check);
     for also in &exercise.also {
-        let is_known = named(also).is_some_and(|check| (check.applies)(&step));
+        let is_known = named(also).is_some_and(|check| (check.applies)(&step))
+            || exercise.cases.iter().any(|case| case.name == *also);
         ensure!(is_known, "{} has no check {also:?}", exercise.step);
     }
 

@@ -236,6 +236,15 @@ pub(super) fn idle(scene: &mut Scene) -> Outcome {
         client.answer()?;
     }
     scene.aside("a second passes in which nothing happens");
+    stays_asleep(
+        scene,
+        "a server that sleeps while 8 clients say nothing",
+        "the server asks its clients again and again instead of waiting to be woken",
+    )
+}
+
+/// Whether the server sleeps for most of a second.
+pub(super) fn stays_asleep(scene: &Scene, expected: &str, cause: &str) -> Outcome {
     let mut busy = 0;
     for _ in 0..LOOKS {
         thread::park_timeout(Duration::from_millis(50));
@@ -244,11 +253,11 @@ pub(super) fn idle(scene: &mut Scene) -> Outcome {
     if busy < LOOKS / 3 {
         return Ok(());
     }
-    Fault::expected("a server that sleeps while 8 clients say nothing")
+    Fault::expected(expected)
         .saw(format!(
             "{busy} of {LOOKS} looks, spread over a second, found it running or waiting for a processor"
         ))
-        .cause("the server asks its clients again and again instead of waiting to be woken")
+        .cause(cause)
         .fail()
 }
 

@@ -1,5 +1,6 @@
 //! Clients that are slow, wrong or gone, and what they leave behind.
 
+use super::evidence::stays_asleep;
 use super::judge::{judge, judge_order};
 use super::wire::{compare, curl};
 use super::{Outcome, a_target};
@@ -372,7 +373,16 @@ pub(super) fn no_zombie_waits(scene: &mut Scene) -> Outcome {
     ));
     visits(scene, 20)?;
     if scene.wait_for(|| count_zombies(scene) == 0) {
-        return Ok(());
+        scene.by_hand(format!(
+            "{}; sleep 2; top -b -d 2 -n 2 -p $SERVER | tail -n 1  # 0.0 below %CPU",
+            visits_by_hand(scene, 20)
+        ));
+        return stays_asleep(
+            scene,
+            "a parent that sleeps again when it has asked for the last child",
+            "what woke the parent is never taken away, such as a signal that nobody reads from its SignalFd, \
+             so waiting no longer waits",
+        );
     }
     left_as_zombies(scene, "no zombie soon after the last client, without a further one")
         .cause(
