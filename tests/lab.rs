@@ -71,7 +71,7 @@ fn bench() -> Outcome {
     let folder = TempDir::new()?;
     let out = folder.path().join("new/report");
     let out_word = out.to_str().ok_or("no name")?;
-    let few = ["--seconds", "0.2", "--rounds", "1", "--connections", "4", "--out", out_word];
+    let few = ["--seconds", "0.5", "--rounds", "1", "--connections", "4", "--out", out_word];
     let text =
         succeed(&[&["bench", "floor-accept", "03", "step04", "step09-epoll"], &few[..]].concat())?;
     let results: Value = serde_json::from_slice(&fs::read(out.join("results.json"))?)?;
@@ -104,7 +104,7 @@ fn bench() -> Outcome {
 fn with() -> Outcome {
     let program = tests::program("step08-persistent")?;
     let server = format!("other={} --quiet --port {{port}} {{root}}", program.display());
-    let few = ["--seconds", "0.1", "--rounds", "2", "--connections", "2", "--idle", "10"];
+    let few = ["--seconds", "0.4", "--rounds", "2", "--connections", "2", "--idle", "10"];
     let only = ["--only", "picture", "--only", "persistent"];
     let text = succeed(&[&["bench", "step09", "--with", &server], &few[..], &only].concat())?;
     ensure!(text.matches("other ").count() == 1 && text.contains("10 idle beside"), "{text}");

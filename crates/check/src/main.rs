@@ -166,7 +166,12 @@ fn main() -> ExitCode {
     if let Err(error) = end_with_everything_on_a_signal() {
         return could_not_run(&format!("cannot watch for Ctrl-C: {error}"));
     }
-    match run(&arguments) {
+    let done = run(&arguments);
+    while processes::is_ending() {
+        // The thread that ends everything says how this process has ended.
+        thread::park();
+    }
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(SOME_FAILED),
         // Who read the first lines has left, as head does.
