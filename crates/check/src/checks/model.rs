@@ -153,7 +153,7 @@ fn sleeps(family: &[Process]) -> HashMap<u32, u64> {
 }
 
 /// What was sent has woken somebody before the call returned; waits until nobody is awake at two looks.
-fn until_asleep(family: &[Process]) {
+pub(super) fn until_asleep(family: &[Process]) {
     let ticks =
         || family.iter().filter_map(Process::again).map(|process| process.ticks).sum::<u64>();
     let (start, end) = (ticks(), Instant::now() + Duration::from_secs(5));
