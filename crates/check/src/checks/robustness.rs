@@ -372,6 +372,8 @@ pub(super) fn no_zombie_waits(scene: &mut Scene) -> Outcome {
         visits_by_hand(scene, 20)
     ));
     visits(scene, 20)?;
+    // Before its last child has ended, the wrong parent has no zombie either.
+    scene.wait_until_idle(1);
     if scene.wait_for(|| count_zombies(scene) == 0) {
         scene.by_hand(format!(
             "{}; sleep 2; top -b -d 2 -n 2 -p $SERVER | tail -n 1  # 0.0 below %CPU",
