@@ -201,7 +201,7 @@ pub static CHECKS: &[Check] = &[
     check("sixty-four clients cost no sixty-four threads", (Evidence, Core), |step| matches!(step.number(), "06" | "11"), ("", WATCH), evidence::coroutines),
     check("one thread serves all", (Evidence, Core), |step| matches!(step.number(), "07" | "08" | "09" | "12"), ("", WATCH), evidence::one_thread),
     check("clients cost no further threads", (Evidence, Core), |step| step.number() == "10", ("", WATCH), evidence::no_thread_each),
-    check("clients are spread over several threads", (Evidence, Core), |step| step.number() == "10", ("", WATCH), evidence::spread),
+    check("clients are spread over several threads", (Evidence, Core), |step| step.number() == "10", ("10", "One socket for all"), evidence::spread),
     check("a new client wakes one worker", (Evidence, Exercise), |step| step.number() == "10", ("10", "One socket for all"), evidence::one_wakes),
     check("no processor time is used while nothing happens", (Evidence, Core), |step| step.is_persistent && step.idles_for_free, ("09", "A thousand clients, and no work"), evidence::idle),
     check("the number of threads has a limit", (Evidence, Exercise), |step| step.number() == "05", ("05", "How many, and what if not"), evidence::thread_limit),

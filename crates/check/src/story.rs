@@ -161,7 +161,8 @@ impl Story {
         for column in columns {
             let _ = write!(head, "{:>10.3}", column[0].at.as_secs_f64());
         }
-        let rows = (1..=self.clients).map(|client| {
+        let is_told = |client: &usize| self.events.iter().any(|event| event.client == *client);
+        let rows = (1..=self.clients).filter(is_told).map(|client| {
             let mut row = format!("client {client:<3}");
             for column in columns {
                 let event = column.iter().find(|event| event.client == client);
