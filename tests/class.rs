@@ -649,6 +649,7 @@ fn class() -> Outcome {
     // It listens on no port, and is waited for as long as a compiler may take.
     ran.hand_in("bob", "import time\ntime.sleep(86400)\n")?;
     ran.hand_in("cleo", ENDS)?;
+    fs::create_dir(ran.folder.path().join("eve"))?;
     let folder = ran.folder.path().join("dan <b>");
     for file in ["wrong/no_type.py", "right/threads.py"] {
         let to = folder.join(file);
@@ -659,10 +660,15 @@ fn class() -> Outcome {
     let own = format!("command = [{:?}, {words}]", interpreter());
     fs::write(folder.join("check.toml"), own)?;
     ran.run(&["--jobs", "4", "--format", "gradescope"])?;
-    ensure!(ran.status == Some(1) && ran.rows.len() == 4, "{:?}", ran.rows);
+    ensure!(ran.status == Some(1) && ran.rows.len() == 5, "{:?}", ran.rows);
     ran.is_right("ada")?;
     ran.has_note("bob", "after a minute")?;
     ran.has_note("cleo", "no server today")?;
+    ran.has_note("eve", "the folder has no file in it")?;
+    ensure!(ran.cell("eve", "submitted")?.is_empty(), "{:?}", ran.rows["eve"]);
+    let cleo = read(ran.out.path().join("students/cleo/index.html"))?;
+    let points = format!("0 of {} points", ran.cell("cleo", "of")?);
+    ensure!(cleo.contains(&points), "no {points:?} in {cleo}");
     ensure!(ran.cell("dan <b>", "Content-Type fits the file")? == "0", "{:?}", ran.rows);
     for (student, failures) in [("ada", "failures=\"0\""), ("dan <b>", "failures=\"1\"")] {
         let folder = ran.out.path().join("students").join(student);
