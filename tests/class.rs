@@ -314,7 +314,7 @@ os._exit(4)
 
 type Look = fn(&Ran) -> Outcome;
 
-const ATTACKS: [(&str, Look); 16] = [
+const ATTACKS: [(&str, Look); 17] = [
     ("everybody else has all points", |ran| {
         ran.is_right("honest")?;
         ran.is_right("zoe")
@@ -343,6 +343,13 @@ const ATTACKS: [(&str, Look); 16] = [
             return Ok(());
         }
         ran.has_note("reads", "Permission denied")
+    }),
+    ("a right server of the course cannot be handed in by its name", |ran| {
+        if !has_landlock(ran) {
+            return Ok(());
+        }
+        ensure!(ran.cell("borrows", "points")? == "0", "{:?}", ran.rows["borrows"]);
+        ran.has_note("borrows", "Permission denied")
     }),
     ("another's server cannot be reached", |ran| {
         if !has_landlock(ran) {
@@ -447,6 +454,11 @@ fn attack() -> Result<Ran, Failure> {
         ran.hand_in(student, code)?;
     }
     ran.hand_in(OsStr::from_bytes(b"caf\xe9"), ENDS)?;
+    ran.hand_in("borrows", ENDS)?;
+    let ours = workspace().canonicalize()?.join("crates/check/servers/right/threads.py");
+    let words = r#""--port", "{port}", "--root", "{root}""#;
+    let command = format!("command = [{:?}, \"-S\", {ours:?}, {words}]\n", interpreter());
+    fs::write(ran.folder.path().join("borrows/check.toml"), command)?;
     fs::create_dir(ran.folder.path().join("links"))?;
     symlink("../honest/server.py", ran.folder.path().join("links/server.py"))?;
     ran.run(&["--jobs", "3"])?;
@@ -649,6 +661,7 @@ fn class() -> Outcome {
     // It listens on no port, and is waited for as long as a compiler may take.
     ran.hand_in("bob", "import time\ntime.sleep(86400)\n")?;
     ran.hand_in("cleo", ENDS)?;
+    fs::create_dir(ran.folder.path().join("eve"))?;
     let folder = ran.folder.path().join("dan <b>");
     for file in ["wrong/no_type.py", "right/threads.py"] {
         let to = folder.join(file);
@@ -659,10 +672,15 @@ fn class() -> Outcome {
     let own = format!("command = [{:?}, {words}]", interpreter());
     fs::write(folder.join("check.toml"), own)?;
     ran.run(&["--jobs", "4", "--format", "gradescope"])?;
-    ensure!(ran.status == Some(1) && ran.rows.len() == 4, "{:?}", ran.rows);
+    ensure!(ran.status == Some(1) && ran.rows.len() == 5, "{:?}", ran.rows);
     ran.is_right("ada")?;
     ran.has_note("bob", "after a minute")?;
     ran.has_note("cleo", "no server today")?;
+    ran.has_note("eve", "the folder has no file in it")?;
+    ensure!(ran.cell("eve", "submitted")?.is_empty(), "{:?}", ran.rows["eve"]);
+    let cleo = read(ran.out.path().join("students/cleo/index.html"))?;
+    let points = format!("0 of {} points", ran.cell("cleo", "of")?);
+    ensure!(cleo.contains(&points), "no {points:?} in {cleo}");
     ensure!(ran.cell("dan <b>", "Content-Type fits the file")? == "0", "{:?}", ran.rows);
     for (student, failures) in [("ada", "failures=\"0\""), ("dan <b>", "failures=\"1\"")] {
         let folder = ran.out.path().join("students").join(student);

@@ -111,6 +111,8 @@ struct Class {
 }
 
 const CLASS: &str = "class.toml";
+/// What an exercise in Rust is built to, in the folder that it is started in.
+const PROGRAM: &str = "./program";
 const ROSTER: &str = "students.csv";
 
 impl Class {

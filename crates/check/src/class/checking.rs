@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::building::Builder;
 use super::grade::Grade;
 use super::submission::{self, Submission, has_what_is_named, in_words, source_of};
-use super::{Class, read_settings};
+use super::{Class, PROGRAM, read_settings};
 use crate::Failure;
 use crate::report::{CheckResult, Report, visible};
 use crate::sandbox::{Sandbox, Walls, namespaces};
@@ -106,6 +106,9 @@ impl Class {
         let folder = tempfile::Builder::new().tempdir_in(self.temporary.path())?;
         let place = Place { class: self, folder };
         let left_out = submission::copy(&submission.folder, &place.work())?;
+        if submission.submitted.is_empty() {
+            return Err("nothing handed in: the folder has no file in it".into());
+        }
         for folder in [place.temporary(), place.checker()] {
             fs::create_dir(folder)?;
         }
@@ -150,7 +153,7 @@ impl Class {
         };
         let program = builder.build(self, place, &source)?;
         fs::rename(program, folder.join("program"))?;
-        Ok((folder, self.task.words("./program".into())?))
+        Ok((folder, self.task.words(PROGRAM.into())?))
     }
 
     /// Returns the report and a note.
@@ -169,7 +172,10 @@ impl Class {
         checker.args(&words[1..]);
         checker.arg(self.task.name()).args(["--format", "lines"]);
         checker.args(["--level", self.settings.level.word(), "--in-box"]);
-        checker.arg(serde_json::to_string(&place.sandbox(FILE_SIZE, &[]))?);
+        let mut sandbox = place.sandbox(FILE_SIZE, &[]);
+        // Our right servers and solutions lie there, and a command of somebody's own could start one.
+        sandbox.hidden.push(self.workspace.clone());
+        checker.arg(serde_json::to_string(&sandbox)?);
         checker.args(self.settings.any_model.then_some("--any-model"));
         checker.arg("--exercises").arg(&self.exercises);
         checker.arg("--").args(command).current_dir(folder);

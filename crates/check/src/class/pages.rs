@@ -7,9 +7,9 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::Class;
 use super::grade::{Grade, first_and_last};
 use super::roster::Row;
+use super::{Class, PROGRAM};
 use crate::Failure;
 use crate::report::{CheckResult, Report, plain};
 
@@ -89,17 +89,20 @@ fn of_row(row: &Row, order: &[usize]) -> Value {
 /// It cannot be written.
 pub(super) fn write_student(class: &Class, grade: &Grade) -> Result<(), Failure> {
     let report = &grade.report;
-    let (failed, passed): (Vec<&CheckResult>, Vec<&CheckResult>) =
-        report.checks.iter().partition(|check| !check.passed());
-    let told = |check: &&CheckResult| {
+    let all = report.checks.iter().zip(report.points());
+    let (failed, passed): (Vec<_>, Vec<_>) = all.partition(|(check, _)| !check.passed());
+    let told = |(check, (earned, most)): &(&CheckResult, (usize, usize))| {
         context! {
             name => check.name.as_str(),
             layer => check.layer.as_str(),
             is_own => check.is_own,
+            earned,
+            most,
             story => check.failure.as_ref().map(|why| plain(why).join("\n")),
         }
     };
-    let (points, most) = report.total();
+    // Where no check was made, the report knows of none.
+    let (points, most) = (report.total().0, class.plan.total().1);
     let values = context! {
         student => grade.student.as_str(),
         task => report.task.as_str(),
@@ -110,6 +113,7 @@ pub(super) fn write_student(class: &Class, grade: &Grade) -> Result<(), Failure>
         checked => grade.checked.as_str(),
         note => grade.note.as_str(),
         obstacle => report.obstacle(),
+        is_built => report.command.starts_with(PROGRAM),
         points,
         most,
         failed => failed.iter().map(told).collect::<Vec<_>>(),

@@ -19,7 +19,7 @@ pub(super) struct Submission {
     /// The name of the folder, fit to be shown.
     pub(super) student: String,
     pub(super) folder: PathBuf,
-    /// When the newest file in it was changed.
+    /// When the newest file in it was changed; empty if there is none.
     pub(super) submitted: String,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn all_in(
         let is_folder = entry.file_type()?.is_dir();
         if is_folder && !is_by_product(&entry.file_name()) {
             let folder = entry.path();
-            let submitted = in_words(newest(&folder, DEEPEST).unwrap_or(SystemTime::UNIX_EPOCH));
+            let submitted = newest(&folder, DEEPEST).map(in_words).unwrap_or_default();
             submissions.push(Submission { student, folder, submitted });
         } else if !known.contains(&student.as_str()) {
             ignored.push(student);
