@@ -174,7 +174,9 @@ impl<S: Stream> Connection<S> {
             self.end("cut short: the server was told to stop");
         }
         let is_late = self.deadline <= self.now;
-        self.stream.set_late(is_late);
+        if is_late {
+            self.stream.ask_anyway();
+        }
         if self.answer.is_some() {
             return self.write(is_late);
         }

@@ -25,9 +25,9 @@ pub trait Stream: Read + Write {
     /// The client has gone already.
     fn finish_writing(&mut self) -> io::Result<()>;
 
-    /// Says before each read and write whether the client's time is over, so that "would block" is the end.
-    /// A stream that is told what the kernel knows, a moment later, then asks the kernel itself.
-    fn set_late(&mut self, _is_late: bool) {}
+    /// Announces a read or write at which "would block" is the end, since the client's time is over. A
+    /// stream that is told what the kernel knows, a moment later, then asks the kernel itself.
+    fn ask_anyway(&mut self) {}
 }
 
 /// Every socket, whichever library wraps it: the kernel moves the bytes itself, sendfile(2).

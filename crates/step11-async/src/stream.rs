@@ -112,8 +112,8 @@ impl Stream for TaskStream {
     }
 
     /// A deadline may come while tokio has not yet heard all that the kernel knows.
-    fn set_late(&mut self, is_late: bool) {
-        self.asks_anyway |= is_late;
+    fn ask_anyway(&mut self) {
+        self.asks_anyway = true;
     }
 }
 

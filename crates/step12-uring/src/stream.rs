@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::net::{Shutdown, TcpStream};
 use std::rc::Rc;
 
@@ -45,7 +45,8 @@ struct Socket {
     left: Option<nix::Result<usize>>,
     /// Whether there is no room for more, and the ring will say when there is.
     is_full: bool,
-    is_late: bool,
+    /// Whether the next read or write asks the kernel itself.
+    asks_anyway: bool,
 }
 
 impl RingStream {
@@ -60,7 +61,7 @@ impl RingStream {
             leaving: None,
             left: None,
             is_full: false,
-            is_late: false,
+            asks_anyway: false,
         })))
     }
 
@@ -100,12 +101,12 @@ impl Socket {
     }
 
     /// What has become of the last write, or that another one is of no use yet.
-    fn outcome(&mut self) -> Option<io::Result<usize>> {
+    fn outcome(&mut self, asks_anyway: bool) -> Option<io::Result<usize>> {
         let calls = self.ring.borrow().calls;
         if let Some((_, length)) = self.leaving.take_if(|(call, _)| *call < calls) {
             return Some(Ok(length));
         }
-        let would_block = self.leaving.is_some() || self.is_full && !self.is_late;
+        let would_block = self.leaving.is_some() || self.is_full && !asks_anyway;
         let left = self.left.take().or(would_block.then_some(Err(Errno::EAGAIN)));
         left.map(|result| Ok(result?))
     }
@@ -114,6 +115,7 @@ impl Socket {
 impl Read for RingStream {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let socket = &mut *self.0.borrow_mut();
+        let asks_anyway = mem::take(&mut socket.asks_anyway);
         if !socket.input.is_empty() {
             let length = socket.input.read(bytes)?;
             if socket.input.is_empty() {
@@ -125,7 +127,7 @@ impl Read for RingStream {
         if let Some(end) = socket.end {
             return Ok(end?);
         }
-        if socket.is_late && !socket.ring.borrow().has_news() {
+        if asks_anyway && !socket.ring.borrow().has_news() {
             return socket.tcp.read(bytes);
         }
         if !socket.is_receiving {
@@ -141,10 +143,11 @@ impl Write for RingStream {
     /// them.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let socket = &mut *self.0.borrow_mut();
-        if let Some(outcome) = socket.outcome() {
+        let asks_anyway = mem::take(&mut socket.asks_anyway);
+        if let Some(outcome) = socket.outcome(asks_anyway) {
             return outcome;
         }
-        if socket.is_late || bytes.is_empty() {
+        if asks_anyway || bytes.is_empty() {
             return socket.tcp.write(bytes);
         }
         let ring = &mut *socket.ring.borrow_mut();
@@ -163,7 +166,8 @@ impl Stream for RingStream {
     /// there is room again.
     fn send_file(&mut self, file: &File, offset: u64, length: u64) -> io::Result<usize> {
         let socket = &mut *self.0.borrow_mut();
-        if let Some(outcome) = socket.outcome() {
+        let asks_anyway = mem::take(&mut socket.asks_anyway);
+        if let Some(outcome) = socket.outcome(asks_anyway) {
             return outcome;
         }
         let result = socket.tcp.send_file(file, offset, length);
@@ -179,8 +183,8 @@ impl Stream for RingStream {
 
     /// Then reading and writing are plain system calls: what has come, or has room, must count, and its
     /// completion may be yet to come.
-    fn set_late(&mut self, is_late: bool) {
-        self.0.borrow_mut().is_late = is_late;
+    fn ask_anyway(&mut self) {
+        self.0.borrow_mut().asks_anyway = true;
     }
 }
 
