@@ -174,7 +174,8 @@ impl Class {
         checker.args(["--level", self.settings.level.word(), "--in-box"]);
         let mut sandbox = place.sandbox(FILE_SIZE, &[]);
         // Our right servers and solutions lie there, and a command of somebody's own could start one.
-        sandbox.hidden.push(self.workspace.clone());
+        let ours = ["crates", "exercises", "target"].map(|name| self.workspace.join(name));
+        sandbox.hidden.extend(ours.into_iter().chain([self.exercises.clone()]));
         checker.arg(serde_json::to_string(&sandbox)?);
         checker.args(self.settings.any_model.then_some("--any-model"));
         checker.arg("--exercises").arg(&self.exercises);
